@@ -1,0 +1,2 @@
+//! Not furnished yet.
+#[derive(Debug)] pub struct Catalog;

@@ -1,0 +1,202 @@
+//! `sharding.toml` read once, checked whole, and then trusted: [`File`](file::File) is the text as written,
+//! [`Config`] is what it means. Nobody behind this room checks a setting again.
+
+mod check;
+mod dsn;
+mod file;
+mod users;
+mod values;
+
+pub use check::{Problem, Problems, load};
+pub use users::{Secret, Users};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::names::{DatabaseName, ShardId, ShardName, TableName};
+
+/// All settings, as meant: every reference is resolved and every value is in its range.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub proxy: Proxy,
+    pub auth: Auth,
+    /// TLS towards clients; `None` answers an SSLRequest with `N`.
+    pub tls: Option<ClientTls>,
+    pub databases: BTreeMap<DatabaseName, Arc<Database>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    pub listen: Vec<Listen>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub http: Option<SocketAddr>,
+    /// Worker threads, each with its own runtime; already resolved (0 in the file means one per core).
+    pub workers: usize,
+    pub clients_max: u32,
+    pub admin_users: Vec<String>,
+    pub login_timeout: Duration,
+    pub shutdown_timeout: Duration,
+    /// The largest single message that a client may send.
+    pub message_bytes_max: u32,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub json: bool,
+    /// A tracing filter such as `info` or `pgherd=debug`.
+    pub level: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// host:port; a host name is resolved when the socket is bound.
+    Tcp { host: String, port: u16 },
+    /// A folder that gets the socket `.s.PGSQL.<port>`.
+    Unix { folder: PathBuf, port: u16 },
+}
+
+#[derive(Debug, Clone)]
+pub struct Auth {
+    pub method: AuthMethod,
+    pub users: Arc<Users>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    Trust,
+    Md5,
+    ScramSha256,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Refuse clients that do not ask for TLS (unix sockets excepted).
+    pub required: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub name: DatabaseName,
+    /// At least one, in the order of the file; `ShardId` is the index.
+    pub shards: Vec<Shard>,
+    pub pool: PoolSettings,
+    /// Tables that the file names, with folded names; a name without a schema means `public`.
+    pub tables: BTreeMap<TableName, TableRule>,
+    pub default_table: DefaultTable,
+}
+
+impl Database {
+    #[must_use]
+    pub fn is_sharded(&self) -> bool {
+        self.shards.len() > 1
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Shard {
+    pub id: ShardId,
+    pub name: ShardName,
+    pub primary: Arc<Dsn>,
+    /// Who loads the catalogue and the placement.
+    pub control: Arc<Dsn>,
+    pub replicas: Vec<Arc<Dsn>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    Session,
+    Transaction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    pub mode: PoolMode,
+    /// Server connections of one pool (database, shard, user) over all workers.
+    pub size: NonZeroU32,
+    /// How long a client waits for a server connection before 53300.
+    pub wait_timeout: Duration,
+    /// Connecting and logging in to a server.
+    pub connect_timeout: Duration,
+    /// An unused server connection is closed after this; zero: never.
+    pub idle_timeout: Duration,
+    /// A server connection older than this is closed when it is next idle; zero: never.
+    pub lifetime: Duration,
+    /// Logins of one pool under way at once.
+    pub connect_parallelism: NonZeroU32,
+}
+
+/// What the file says of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableRule {
+    /// Spread over the shards by the hash of these columns (one column for now).
+    Sharded { key: Vec<String> },
+    /// The same rows on every shard.
+    Reference,
+    /// Whole on one shard.
+    Single(ShardId),
+}
+
+/// What becomes of tables that the file does not name, on a database of several shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultTable {
+    Refuse,
+    Shard(ShardId),
+}
+
+/// One connection string, as meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dsn {
+    /// At least one; tried in order.
+    pub hosts: Vec<Endpoint>,
+    pub dbname: String,
+    /// The forced user; `None` means each client's own name and secret.
+    pub user: Option<String>,
+    pub password: Option<Password>,
+    pub tls: ServerTls,
+    pub connect_timeout: Option<Duration>,
+    pub application_name: Option<String>,
+    /// The libpq `options` value, sent in the start-up message.
+    pub options: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    Tcp { host: String, port: u16 },
+    /// The full path of the socket file.
+    Unix { path: PathBuf },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerTls {
+    pub mode: SslMode,
+    pub root_cert: Option<PathBuf>,
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+}
+
+/// libpq's `sslmode` (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SslMode {
+    Disable,
+    #[default]
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// A password that never shows itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
