@@ -4,3 +4,4 @@
 //! dropped in any state but idle.
 
 pub mod replies;
+pub mod connect;

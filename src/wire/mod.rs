@@ -9,6 +9,7 @@ pub mod encode;
 pub mod frame;
 
 // connections, and how they begin
+pub mod authenticate;
 mod certificate;
 pub mod scram;
 pub mod socket;
