@@ -7,3 +7,11 @@
 pub mod decode;
 pub mod encode;
 pub mod frame;
+
+// connections, and how they begin
+mod certificate;
+pub mod scram;
+pub mod socket;
+pub mod startup;
+pub mod stream;
+pub mod tls;
