@@ -72,6 +72,8 @@ pub struct Replies {
     pass_hidden: bool,
     /// An extended message failed and no Sync was sent yet: the server ignores all until then, and so do we.
     skipping: bool,
+    /// Extended messages were sent and no Sync yet: an implicit transaction may be open.
+    unsynced: bool,
     /// The server waits for CopyData; it ignores Sync and Flush meanwhile.
     copying_in: bool,
     pub status: Status,
@@ -83,7 +85,7 @@ pub struct Replies {
     pub unparsed: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
-    /// Rows and results are dropped until the current statement ends.
+    /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
 }
 
@@ -100,6 +102,7 @@ impl Default for Replies {
             pass: 0,
             pass_hidden: false,
             skipping: false,
+            unsynced: false,
             copying_in: false,
             status: Status::Idle,
             last_words: None,
@@ -112,22 +115,22 @@ impl Default for Replies {
 }
 
 impl Replies {
-    /// Everything sent was answered, to the last byte.
+    /// Everything sent was answered, to the last byte; a Sync may still be missing.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.expected.is_empty() && self.pass == 0 && !self.skipping
+        self.expected.is_empty() && self.pass == 0
     }
 
     /// Nothing is owed and no transaction is open: the server may serve somebody else.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.settled() && self.status == Status::Idle && self.last_words.is_none()
+        self.settled() && !self.unsynced && self.status == Status::Idle && self.last_words.is_none()
     }
 
     /// A Sync is still missing for what was sent.
     #[must_use]
     pub fn unsynced(&self) -> bool {
-        self.skipping || self.expected.back().is_some_and(|last| !last.is_sync() && !last.is_simple())
+        self.unsynced
     }
 
     #[must_use]
@@ -153,11 +156,17 @@ impl Replies {
             Expect::Sync | Expect::HiddenSync if self.copying_in => {}
             Expect::Sync | Expect::HiddenSync => {
                 self.skipping = false;
+                self.unsynced = false;
                 self.expected.push_back(expect);
             }
             _ if self.skipping && !expect.is_simple() => {}
             Expect::Answer(bytes) if self.expected.is_empty() => out.extend_from_slice(&bytes),
-            _ => self.expected.push_back(expect),
+            Expect::Answer(_) => self.expected.push_back(expect),
+            _ => {
+                // A Query ends what extended messages began.
+                self.unsynced = !expect.is_simple();
+                self.expected.push_back(expect);
+            }
         }
     }
 
@@ -280,6 +289,7 @@ impl Replies {
     fn begin_copy_in(&mut self) {
         self.copying_in = true;
         if matches!(self.expected.front(), Some(Expect::Execute)) {
+            self.unsynced = true;
             while self.expected.get(1).is_some_and(Expect::is_sync) {
                 self.expected.remove(1);
             }
@@ -423,7 +433,7 @@ mod tests {
     fn after_an_error_messages_are_ignored_until_sync_comes() {
         let mut replies = expecting(&[Expect::Parse(None)]);
         assert_eq!(seen(&mut replies, ERROR, 100), ERROR);
-        assert!(replies.skipping() && !replies.idle());
+        assert!(replies.skipping() && replies.settled() && !replies.idle());
         replies.expect(Expect::Bind, &mut Vec::new());
         replies.expect(Expect::Sync, &mut Vec::new());
         assert_eq!(seen(&mut replies, READY, 100), READY);
