@@ -153,7 +153,8 @@ impl Authenticator {
         match self.exercise(method, user, stored).await? {
             None => {}
             Some(Exercise::Md5 { stored, real }) => {
-                if !(md5(stream, &stored).await? & real) {
+                let right = md5(stream, &stored).await?;
+                if !(right && real) {
                     return Err(AuthenticationError::Failed(user.to_owned()));
                 }
             }
@@ -176,23 +177,31 @@ impl Authenticator {
     ) -> Result<Option<Exercise>, AuthenticationError> {
         let exercise = match (method, stored) {
             (Method::Trust, _) => return Ok(None),
-            (Method::Md5, Some(Verifier::Md5(stored))) => {
-                Exercise::Md5 { stored: stored.clone(), real: true }
-            }
-            (Method::Md5, Some(Verifier::Plain(password))) => {
-                Exercise::Md5 { stored: md5_stored(user, password), real: true }
-            }
-            (Method::Md5, None) => Exercise::Md5 { stored: md5_stored(user, ""), real: false },
-            (_, Some(Verifier::Scram(keys))) => {
-                Exercise::Scram { keys: keys.clone(), real: true }
-            }
-            (Method::ScramSha256, Some(Verifier::Plain(password))) => {
-                Exercise::Scram { keys: self.derive(user, password).await?, real: true }
-            }
+            (Method::Md5, Some(Verifier::Md5(stored))) => Exercise::Md5 {
+                stored: stored.clone(),
+                real: true,
+            },
+            (Method::Md5, Some(Verifier::Plain(password))) => Exercise::Md5 {
+                stored: md5_stored(user, password),
+                real: true,
+            },
+            (Method::Md5, None) => Exercise::Md5 {
+                stored: md5_stored(user, ""),
+                real: false,
+            },
+            (_, Some(Verifier::Scram(keys))) => Exercise::Scram {
+                keys: keys.clone(),
+                real: true,
+            },
+            (Method::ScramSha256, Some(Verifier::Plain(password))) => Exercise::Scram {
+                keys: self.derive(user, password).await?,
+                real: true,
+            },
             // Nothing that is stored as md5 can check SCRAM: the user is as good as unknown.
-            (Method::ScramSha256, None | Some(Verifier::Md5(_))) => {
-                Exercise::Scram { keys: self.mock_keys(user), real: false }
-            }
+            (Method::ScramSha256, None | Some(Verifier::Md5(_))) => Exercise::Scram {
+                keys: self.mock_keys(user),
+                real: false,
+            },
         };
         Ok(Some(exercise))
     }
@@ -206,7 +215,9 @@ impl Authenticator {
             let password = password.to_owned();
             tokio::task::spawn_blocking(move || Keys::derive(&password, salt))
         });
-        keys.await.cloned().map_err(|_| AuthenticationError::BrokenOff)
+        keys.await
+            .cloned()
+            .map_err(|_| AuthenticationError::BrokenOff)
     }
 
     fn derived_cell(&self, id: [u8; KEY_BYTES]) -> Derived {
@@ -229,7 +240,11 @@ impl Authenticator {
 
     /// The salt of a user for whom none is stored. It is the same whether the user exists or not.
     fn salt(&self, user: &str) -> Vec<u8> {
-        self.keyed(b"salt", user, "").iter().copied().take(SALT_BYTES).collect()
+        self.keyed(b"salt", user, "")
+            .iter()
+            .copied()
+            .take(SALT_BYTES)
+            .collect()
     }
 
     fn keyed(&self, purpose: &[u8], user: &str, text: &str) -> [u8; KEY_BYTES] {

@@ -11,6 +11,7 @@ pub mod frame;
 // connections, and how they begin
 pub mod authenticate;
 mod certificate;
+mod parameters;
 pub mod scram;
 pub mod socket;
 pub mod startup;

@@ -120,7 +120,9 @@ impl Exchange {
         let text = std::str::from_utf8(client_first).map_err(|_| NOT_TEXT)?;
         // Without this, a client could choose the mechanism with binding and then not bind.
         if plus != text.starts_with("p=") {
-            return Err(ScramFailure::Malformed("the mechanism and the channel binding disagree"));
+            return Err(ScramFailure::Malformed(
+                "the mechanism and the channel binding disagree",
+            ));
         }
         let bare = text
             .splitn(3, ',')
@@ -137,7 +139,14 @@ impl Exchange {
             .on_client_first_message_with_secret(client_first, secret)
             .map_err(|_| ScramFailure::Malformed("the first message cannot be understood"))?;
         let first_messages = format!("{bare},{server_first}");
-        Ok((Exchange { machine, keys, first_messages }, server_first))
+        Ok((
+            Exchange {
+                machine,
+                keys,
+                first_messages,
+            },
+            server_first,
+        ))
     }
 
     /// Takes the client's proof; gives the server's, which is the last message.
@@ -177,12 +186,14 @@ fn md5_hex(parts: &[&[u8]]) -> String {
     for part in parts {
         md5.update(part);
     }
-    md5.finalize().iter().fold(String::with_capacity(32), |mut hex, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            hex.extend(char::from_digit(u32::from(digit), 16));
-        }
-        hex
-    })
+    md5.finalize()
+        .iter()
+        .fold(String::with_capacity(32), |mut hex, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                hex.extend(char::from_digit(u32::from(digit), 16));
+            }
+            hex
+        })
 }
 
 /// What PostgreSQL stores of a password with `password_encryption=md5`, without the prefix `md5`.
@@ -211,7 +222,11 @@ mod tests {
     }
 
     /// A whole exchange; `change` may falsify the client's last message.
-    fn run(secret: &str, password: &str, change: impl Fn(String) -> String) -> Result<(), ScramFailure> {
+    fn run(
+        secret: &str,
+        password: &str,
+        change: impl Fn(String) -> String,
+    ) -> Result<(), ScramFailure> {
         let mut client = ScramSha256::new(password.as_bytes(), Binding::unsupported());
         let (server, challenge) = Exchange::begin(client.message(), keys(secret), false, None)?;
         client.update(challenge.as_bytes()).unwrap();
@@ -229,17 +244,36 @@ mod tests {
         assert_eq!(run("päss wörd", "päss wörd", same), Ok(()));
         assert_eq!(run("pencil", "Pencil", same), Err(WrongProof));
         assert_eq!(run("pencil", "", same), Err(WrongProof));
-        assert_eq!(run("pencil", "pencil", |p| p.replace("r=", "r=x")), Err(WrongProof));
-        assert_eq!(run("pencil", "pencil", |p| p.replace("c=biws", "c=eSws")), Err(WrongProof));
+        assert_eq!(
+            run("pencil", "pencil", |p| p.replace("r=", "r=x")),
+            Err(WrongProof)
+        );
+        assert_eq!(
+            run("pencil", "pencil", |p| p.replace("c=biws", "c=eSws")),
+            Err(WrongProof)
+        );
         let no_proof = Err(Malformed("the last message has no proof"));
         assert_eq!(run("pencil", "pencil", |p| format!("{p}AAAA")), no_proof);
-        assert_eq!(run("pencil", "pencil", |p| p.replace(",p=", ",q=")), no_proof);
+        assert_eq!(
+            run("pencil", "pencil", |p| p.replace(",p=", ",q=")),
+            no_proof
+        );
         assert_eq!(run("pencil", "pencil", |_| String::new()), no_proof);
     }
 
     #[test]
     fn a_first_message_that_is_not_scram_is_refused() {
-        for first in ["", "n", "n,,", "n,,n=", "x,,n=,r=a", "n,a=root,n=,r=a", "n,,m=,n=,r=a", "y", "p=x,,n=,r=a"] {
+        for first in [
+            "",
+            "n",
+            "n,,",
+            "n,,n=",
+            "x,,n=,r=a",
+            "n,a=root,n=,r=a",
+            "n,,m=,n=,r=a",
+            "y",
+            "p=x,,n=,r=a",
+        ] {
             let plus = first.starts_with("p=");
             let begun = Exchange::begin(first.as_bytes(), keys("p"), plus, None);
             assert!(matches!(begun, Err(ScramFailure::Malformed(_))), "{first}");
@@ -250,7 +284,9 @@ mod tests {
     #[test]
     fn a_mechanism_without_its_binding_is_refused() {
         assert!(Exchange::begin(b"n,,n=,r=abc", keys("p"), true, None).is_err());
-        assert!(Exchange::begin(b"p=tls-server-end-point,,n=,r=a", keys("p"), false, None).is_err());
+        assert!(
+            Exchange::begin(b"p=tls-server-end-point,,n=,r=a", keys("p"), false, None).is_err()
+        );
         assert!(Exchange::begin(b"n,,n=,r=abc", keys("p"), false, None).is_ok());
     }
 
@@ -270,7 +306,10 @@ mod tests {
         let salt = [0x2a, 0x3d, 0x8f, 0xe0];
         let stored = md5_stored("md5_user", "password");
         let theirs = authentication::md5_hash(b"md5_user", b"password", salt);
-        assert_eq!(password::md5(b"password", "md5_user"), format!("md5{stored}"));
+        assert_eq!(
+            password::md5(b"password", "md5_user"),
+            format!("md5{stored}")
+        );
         assert!(md5_matches(&stored, salt, theirs.as_bytes()));
         assert!(!md5_matches(&stored, [0; 4], theirs.as_bytes()));
         assert!(!md5_matches(&stored, salt, b"md5"));
