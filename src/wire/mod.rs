@@ -10,6 +10,7 @@ pub mod frame;
 
 // connections, and how they begin
 mod certificate;
+pub mod channel;
 pub mod scram;
 pub mod socket;
 pub mod startup;
