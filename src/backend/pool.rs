@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use super::connect::{self, ConnectError};
+use super::connect::{self, ConnectError, Encryption};
 use super::server::Server;
 use super::settings::Settings;
 use super::worker::Worker;
-use crate::config::{Dsn, PoolSettings, SslMode};
+use crate::config::{Dsn, PoolSettings, Secret, SslMode};
 use crate::error::{Blame, Report, SqlState};
 use crate::names::{DatabaseName, ShardName};
 use crate::telemetry::{PoolFigures, PoolMetrics};
@@ -81,16 +81,16 @@ impl Report for PoolError {
 }
 
 /// Who logs in where.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Login {
     pub database: DatabaseName,
     pub shard: ShardName,
     pub dsn: Arc<Dsn>,
+    pub encryption: Encryption,
     pub user: String,
-    pub password: Option<String>,
+    pub secret: Option<Secret>,
 }
 
-#[derive(Debug)]
 pub struct Pool {
     login: Login,
     settings: PoolSettings,
@@ -340,12 +340,15 @@ impl Pool {
         let lease = Lease(Arc::downgrade(&self));
         let connecting = Connecting(Arc::clone(&self));
         let login = &self.login;
-        let attempt = connect::connect(&login.dsn, &login.user, login.password.as_deref());
-        let result = match tokio::time::timeout(self.settings.connect_timeout, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(ConnectError::timed_out(self.settings.connect_timeout)),
-        };
-        match result {
+        let attempt = connect::connect(connect::Login {
+            dsn: &login.dsn,
+            encryption: &login.encryption,
+            user: &login.user,
+            secret: login.secret.as_ref(),
+            parameters: &[],
+            timeout: self.settings.connect_timeout,
+        });
+        match attempt.await {
             Ok(logged_in) => {
                 self.metrics.logins_ok.increment(1);
                 {
@@ -354,7 +357,7 @@ impl Pool {
                     state.failing_since = None;
                 }
                 drop(connecting);
-                self.offer(Server::new(logged_in, lease));
+                self.offer(Server::new(logged_in, login.encryption.clone(), lease));
                 self.start_logins();
             }
             Err(error) => {
@@ -375,7 +378,7 @@ impl Pool {
             let others = state.total > state.connecting + 1;
             let pause = BACKOFF_MIN.saturating_mul(1 << state.failures.min(6)).min(BACKOFF_MAX);
             state.backing_off = true;
-            (pause, error.is_final() || (!others && since.elapsed() >= self.settings.connect_timeout))
+            (pause, is_final(&error) || (!others && since.elapsed() >= self.settings.connect_timeout))
         };
         tracing::warn!(
             database = %self.login.database, shard = %self.login.shard, user = %self.login.user, %error,
@@ -391,7 +394,7 @@ impl Pool {
         let waiting = std::mem::take(&mut self.state().waiting);
         for waiter in waiting {
             let error = Arc::clone(error);
-            let answer = if error.is_final() {
+            let answer = if is_final(&error) {
                 PoolError::LoginRefused { error }
             } else {
                 PoolError::Unreachable { shard: self.login.shard.clone(), error }
@@ -453,6 +456,17 @@ struct Connecting(Arc<Pool>);
 impl Drop for Connecting {
     fn drop(&mut self) {
         self.0.state().connecting -= 1;
+    }
+}
+
+/// Waiting does not help: the server answered, and it was no.
+fn is_final(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Refused { sqlstate, .. } => {
+            !matches!(*sqlstate, SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS)
+        }
+        ConnectError::Unreachable { .. } | ConnectError::TimedOut { .. } | ConnectError::Lost(_) => false,
+        _ => true,
     }
 }
 

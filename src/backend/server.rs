@@ -2,18 +2,18 @@
 //! lease that ties it to its pool.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::connect::LoggedIn;
+use super::connect::{self, Encryption, LoggedIn, ServerAddress};
 use super::pool::Lease;
 use super::replies::{Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
 use super::worker::Worker;
-use crate::config::Endpoint;
 use crate::error::{Blame, Report, SqlState};
 use crate::wire::channel::Channel;
 use crate::wire::decode;
@@ -23,28 +23,62 @@ use crate::wire::frame::{FrameError, HEADER_BYTES};
 /// Prepared statements that one server keeps; the oldest is closed for a new one.
 const PREPARED_MAX: usize = 500;
 
+/// How long a cancel request may take to reach its server.
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// Where a CancelRequest for a server must go.
-#[derive(Debug)]
 pub struct Identity {
-    pub endpoint: Endpoint,
-    pub pid: i32,
-    pub key: Vec<u8>,
+    address: ServerAddress,
+    encryption: Encryption,
+    pid: i32,
+    key: Vec<u8>,
     /// Cancel requests under way; the server serves nobody else until they arrived.
     cancels: AtomicU32,
 }
 
-impl Identity {
-    pub fn cancel_begun(&self) {
-        self.cancels.fetch_add(1, Ordering::AcqRel);
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("address", &self.address).field("pid", &self.pid).finish_non_exhaustive()
     }
+}
 
-    pub fn cancel_finished(&self) {
-        self.cancels.fetch_sub(1, Ordering::AcqRel);
+impl Identity {
+    /// Marks a cancel request as under way. The borrower calls it while the server is surely its own.
+    #[must_use]
+    pub fn begin_cancel(self: &Arc<Self>) -> Cancel {
+        self.cancels.fetch_add(1, Ordering::AcqRel);
+        Cancel(Arc::clone(self))
     }
 
     #[must_use]
     pub fn is_being_cancelled(&self) -> bool {
         self.cancels.load(Ordering::Acquire) > 0
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+/// A cancel request that is under way until this is dropped.
+#[derive(Debug)]
+pub struct Cancel(Arc<Identity>);
+
+impl Cancel {
+    /// Sends the request; when it returns, the server process has been signalled or never will be.
+    pub async fn send(self) {
+        let server = &self.0;
+        let sent = connect::cancel(&server.address, &server.encryption, server.pid, &server.key, CANCEL_TIME_MAX).await;
+        if let Err(error) = sent {
+            tracing::warn!(%error, pid = server.pid, "a cancel request did not reach the server");
+        }
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.cancels.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -103,14 +137,15 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(login: LoggedIn, lease: Lease) -> Self {
+    pub(super) fn new(login: LoggedIn, encryption: Encryption, lease: Lease) -> Self {
         let now = Instant::now();
         Self {
             channel: Channel::new(login.stream),
             replies: Replies::default(),
             held_back: Vec::new(),
             identity: Arc::new(Identity {
-                endpoint: login.endpoint,
+                address: login.address,
+                encryption,
                 pid: login.pid,
                 key: login.key,
                 cancels: AtomicU32::new(0),

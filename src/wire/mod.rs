@@ -11,6 +11,7 @@ pub mod frame;
 // connections, and how they begin
 pub mod authenticate;
 mod certificate;
+pub mod channel;
 mod parameters;
 pub mod scram;
 pub mod socket;
