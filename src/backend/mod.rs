@@ -1,1 +1,2 @@
 //! Not furnished yet.
+pub mod control;
