@@ -1,2 +1,3 @@
 //! Not furnished yet.
-#[derive(Debug)] pub struct Catalog;
+#[derive(Debug)]
+pub struct Catalog;

@@ -10,7 +10,12 @@ pub enum Secret {
     /// 32 hexadecimal digits: md5(password + user name), without the `md5` prefix.
     Md5(String),
     /// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`, decoded.
-    Scram { iterations: u32, salt: Vec<u8>, stored_key: Vec<u8>, server_key: Vec<u8> },
+    Scram {
+        iterations: u32,
+        salt: Vec<u8>,
+        stored_key: Vec<u8>,
+        server_key: Vec<u8>,
+    },
 }
 
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,506 @@
+//! What a server still owes: one expectation for each message sent to it, in order, and the walk over its replies that
+//! settles them.
+//!
+//! The walk forwards chunks as they came. It takes out the replies to messages that pgherd sent on its own (hidden),
+//! and puts in, at their place in the order, the answers that no server has to give. A reply that was not expected
+//! means that we no longer know whose reply it is: an error, and the connection is closed.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::wire::decode::{self, Status};
+use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+
+/// The longest message that is held back until it is complete; longer ones are judged by their header.
+const WHOLE_BYTES_MAX: usize = 16 * 1024;
+
+/// Identifies the text and parameter types of a prepared statement in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StatementId(pub u64);
+
+/// What one message to the server will be answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// A Query or FunctionCall of the client: anything up to ReadyForQuery.
+    Query,
+    /// A Query of ours: the same, and none of it is shown.
+    HiddenQuery,
+    /// One shard's part of an answer, up to ReadyForQuery: its rows are shown, its description only where `first`;
+    /// tag and error are kept for whoever puts the parts together.
+    Part { first: bool },
+    Sync,
+    HiddenSync,
+    Parse(Option<StatementId>),
+    HiddenParse(Option<StatementId>),
+    Bind,
+    HiddenBind,
+    Describe,
+    Execute,
+    Close,
+    HiddenClose,
+    /// Not sent at all: these bytes are the answer, once everything before was answered.
+    Answer(Cow<'static, [u8]>),
+    /// A Query that was sent to fail: its error is replaced by this one.
+    PoisonQuery(Box<[u8]>),
+    /// The same with a Parse.
+    PoisonParse(Box<[u8]>),
+}
+
+impl Expect {
+    /// Ends the skipping of a failed pipeline.
+    fn is_sync(&self) -> bool {
+        matches!(self, Expect::Sync | Expect::HiddenSync)
+    }
+
+    fn is_simple(&self) -> bool {
+        matches!(self, Expect::Query | Expect::HiddenQuery | Expect::Part { .. } | Expect::PoisonQuery(_))
+    }
+}
+
+/// What came of one chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walked {
+    /// The part of the chunk to forward behind what was appended to `out`.
+    pub run: Range<usize>,
+    /// How much of the chunk is done with; the rest must come again, at the front of the next chunk.
+    pub consumed: usize,
+}
+
+/// The expectations of one server connection and the state of its reply stream.
+#[derive(Debug)]
+pub struct Replies {
+    expected: VecDeque<Expect>,
+    /// Bytes of the current message that are still to come.
+    pass: usize,
+    pass_hidden: bool,
+    /// An extended message failed and no Sync was sent yet: the server ignores all until then, and so do we.
+    skipping: bool,
+    /// Extended messages were sent and no Sync yet: an implicit transaction may be open.
+    unsynced: bool,
+    /// The server waits for CopyData; it ignores Sync and Flush meanwhile.
+    copying_in: bool,
+    pub status: Status,
+    /// A FATAL of the server, whole: its last words.
+    pub last_words: Option<Vec<u8>>,
+    /// The error of a hidden message or of a part.
+    pub hidden_error: Option<Vec<u8>>,
+    /// Rows that a part's CommandComplete counted.
+    pub part_rows: u64,
+    /// Statements whose Parse failed or was skipped: the server does not have them.
+    pub unparsed: Vec<StatementId>,
+    /// The server reported another value of a parameter.
+    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// ErrorResponses that the server sent, hidden ones too.
+    errors: u64,
+}
+
+enum Verdict<'a> {
+    Forward,
+    Hide,
+    Replace(Cow<'a, [u8]>),
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self {
+            expected: VecDeque::new(),
+            pass: 0,
+            pass_hidden: false,
+            skipping: false,
+            unsynced: false,
+            copying_in: false,
+            status: Status::Idle,
+            last_words: None,
+            hidden_error: None,
+            part_rows: 0,
+            unparsed: Vec::new(),
+            parameters: Vec::new(),
+            errors: 0,
+        }
+    }
+}
+
+impl Replies {
+    /// Everything sent was answered, to the last byte; a Sync may still be missing.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.expected.is_empty() && self.pass == 0
+    }
+
+    /// Nothing is owed and no transaction is open: the server may serve somebody else.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.settled() && !self.unsynced && self.status == Status::Idle && self.last_words.is_none()
+    }
+
+    /// A Sync is still missing for what was sent.
+    #[must_use]
+    pub fn unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    #[must_use]
+    pub fn skipping(&self) -> bool {
+        self.skipping
+    }
+
+    #[must_use]
+    pub fn copying_in(&self) -> bool {
+        self.copying_in
+    }
+
+    /// How many answers the client waits for, each with a ReadyForQuery of its own, and whether more was sent behind
+    /// the last of them.
+    #[must_use]
+    pub fn owed(&self) -> (usize, bool) {
+        let shown = |expect: &&Expect| matches!(expect, Expect::Query | Expect::Sync | Expect::PoisonQuery(_));
+        (self.expected.iter().filter(shown).count(), self.unsynced)
+    }
+
+    /// How many ErrorResponses the server sent.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// Notes what a message will be answered with; call it when the message is put in the outbox. An answer that is
+    /// due at once is appended to `out`.
+    pub fn expect(&mut self, expect: Expect, out: &mut Vec<u8>) {
+        match expect {
+            Expect::Sync | Expect::HiddenSync if self.copying_in => {}
+            Expect::Sync | Expect::HiddenSync => {
+                self.skipping = false;
+                self.unsynced = false;
+                self.expected.push_back(expect);
+            }
+            _ if self.skipping && !expect.is_simple() => {}
+            Expect::Answer(bytes) if self.expected.is_empty() => out.extend_from_slice(&bytes),
+            Expect::Answer(_) => self.expected.push_back(expect),
+            _ => {
+                // A Query ends what extended messages began.
+                self.unsynced = !expect.is_simple();
+                self.expected.push_back(expect);
+            }
+        }
+    }
+
+    /// The client ended its COPY: from now on a Sync counts again.
+    pub fn copy_ended(&mut self) {
+        self.copying_in = false;
+    }
+
+    /// Walks over `chunk`, which starts where the last call left off. What must go to the client before
+    /// [`Walked::run`] is appended to `out`.
+    pub fn walk(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<Walked, FrameError> {
+        let mut at = self.pass.min(chunk.len());
+        let mut run = if self.pass_hidden { at } else { 0 };
+        self.pass -= at;
+        while self.pass == 0 {
+            let rest = chunk.get(at..).unwrap_or_default();
+            let Some(header) = server_header(rest)? else { break };
+            let whole = rest.get(..header.frame_bytes);
+            if whole.is_none() && must_be_whole(header.tag) && header.frame_bytes <= WHOLE_BYTES_MAX {
+                break;
+            }
+            let end = at + whole.map_or(rest.len(), <[u8]>::len);
+            let verdict = self.judge(header.tag, whole)?;
+            if !matches!(verdict, Verdict::Forward) {
+                out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
+                run = end;
+            }
+            if let Verdict::Replace(bytes) = &verdict {
+                out.extend_from_slice(bytes);
+            }
+            if whole.is_none() {
+                self.pass = header.frame_bytes - rest.len();
+                self.pass_hidden = !matches!(verdict, Verdict::Forward);
+                at = end;
+                break;
+            }
+            self.pass_hidden = false;
+            at = end;
+            if matches!(self.expected.front(), Some(Expect::Answer(_))) {
+                out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
+                run = at;
+                self.give_answers(out);
+            }
+        }
+        Ok(Walked { run: run..at, consumed: at })
+    }
+
+    fn give_answers(&mut self, out: &mut Vec<u8>) {
+        while let Some(Expect::Answer(_)) = self.expected.front() {
+            if let Some(Expect::Answer(bytes)) = self.expected.pop_front() {
+                out.extend_from_slice(&bytes);
+            }
+        }
+    }
+
+    fn judge<'a>(&mut self, tag: u8, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
+        let front = self.expected.front();
+        let hidden = match front {
+            Some(Expect::HiddenQuery) => true,
+            Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
+            _ => false,
+        };
+        let shown = if hidden { Verdict::Hide } else { Verdict::Forward };
+        if tag == b'C' && matches!(front, Some(Expect::Part { .. })) {
+            self.part_rows += rows_of_tag(whole)?;
+        }
+        match tag {
+            b'D' | b'd' | b'H' | b'W' | b'c' | b'V' | b't' | b'N' => Ok(shown),
+            b'A' => Ok(Verdict::Forward),
+            b'1' => self.settle(tag, |front| match front {
+                Expect::Parse(_) => Some(Verdict::Forward),
+                Expect::HiddenParse(_) => Some(Verdict::Hide),
+                _ => None,
+            }),
+            b'2' => self.settle(tag, |front| match front {
+                Expect::Bind => Some(Verdict::Forward),
+                Expect::HiddenBind => Some(Verdict::Hide),
+                _ => None,
+            }),
+            b'3' => self.settle(tag, |front| match front {
+                Expect::Close => Some(Verdict::Forward),
+                Expect::HiddenClose => Some(Verdict::Hide),
+                _ => None,
+            }),
+            b'T' | b'n' => self.settle_or(shown, |front| matches!(front, Expect::Describe)),
+            b'C' | b'I' | b's' => {
+                self.copying_in = false;
+                self.settle_or(shown, |front| matches!(front, Expect::Execute))
+            }
+            b'G' => {
+                self.begin_copy_in();
+                Ok(shown)
+            }
+            b'S' => {
+                if let Some(body) = whole.and_then(|whole| whole.get(HEADER_BYTES..)) {
+                    let (name, value) = decode::parameter_status(body)?;
+                    self.parameters.push((name.into(), value.into()));
+                }
+                Ok(shown)
+            }
+            b'E' => self.failed(whole),
+            b'Z' => self.ready(whole),
+            _ => Err(FrameError::Malformed { tag, what: "was not expected from a logged-in server" }),
+        }
+    }
+
+    /// The reply settles the first expectation, or nothing we know of.
+    fn settle<'a>(
+        &mut self,
+        tag: u8,
+        verdict: impl FnOnce(&Expect) -> Option<Verdict<'a>>,
+    ) -> Result<Verdict<'a>, FrameError> {
+        let verdict = self.expected.front().and_then(verdict);
+        let verdict = verdict.ok_or(FrameError::Malformed { tag, what: "answers nothing that was asked" })?;
+        self.expected.pop_front();
+        Ok(verdict)
+    }
+
+    /// The reply may settle the first expectation; otherwise it is part of a larger one.
+    fn settle_or<'a>(
+        &mut self,
+        shown: Verdict<'a>,
+        settles: impl FnOnce(&Expect) -> bool,
+    ) -> Result<Verdict<'a>, FrameError> {
+        if self.expected.front().is_some_and(settles) {
+            self.expected.pop_front();
+        }
+        Ok(shown)
+    }
+
+    /// In COPY FROM STDIN the server drops the Sync that some drivers send right behind Execute.
+    fn begin_copy_in(&mut self) {
+        self.copying_in = true;
+        if matches!(self.expected.front(), Some(Expect::Execute)) {
+            self.unsynced = true;
+            while self.expected.get(1).is_some_and(Expect::is_sync) {
+                self.expected.remove(1);
+            }
+        }
+    }
+
+    fn failed<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
+        self.copying_in = false;
+        self.errors += 1;
+        if let Some(whole) = whole {
+            let fields = decode::fields(b'E', whole.get(HEADER_BYTES..).unwrap_or_default())?;
+            let severity = fields.field(b'V').or(fields.field(b'S')).unwrap_or_default();
+            if matches!(severity, b"FATAL" | b"PANIC") {
+                self.last_words = Some(whole.to_vec());
+                return Ok(Verdict::Hide);
+            }
+        }
+        let verdict = match self.expected.front_mut() {
+            None => return Err(FrameError::Malformed { tag: b'E', what: "answers nothing that was asked" }),
+            Some(Expect::Query) => return Ok(Verdict::Forward),
+            Some(Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenBind) => Verdict::Hide,
+            Some(Expect::PoisonQuery(error)) => return Ok(Verdict::Replace(Cow::Owned(error.to_vec()))),
+            Some(Expect::PoisonParse(error)) => Verdict::Replace(Cow::Owned(error.to_vec())),
+            Some(Expect::HiddenClose | Expect::HiddenSync) => Verdict::Hide,
+            Some(_) => Verdict::Forward,
+        };
+        if matches!(verdict, Verdict::Hide) {
+            self.hidden_error = Some(whole.unwrap_or_default().to_vec());
+        }
+        if !self.expected.front().is_some_and(Expect::is_simple) {
+            self.skip_to_sync();
+        }
+        Ok(verdict)
+    }
+
+    fn skip_to_sync(&mut self) {
+        while let Some(front) = self.expected.front() {
+            if front.is_sync() || front.is_simple() {
+                return;
+            }
+            if let Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) = self.expected.pop_front() {
+                self.unparsed.push(id);
+            }
+        }
+        self.skipping = true;
+    }
+
+    fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
+        self.copying_in = false;
+        self.status = decode::ready_for_query(whole.and_then(|w| w.get(HEADER_BYTES..)).unwrap_or_default())?;
+        self.settle(b'Z', |front| match front {
+            Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
+            Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
+            _ => None,
+        })
+    }
+}
+
+fn must_be_whole(tag: u8) -> bool {
+    matches!(tag, b'Z' | b'E' | b'S' | b'C')
+}
+
+/// The count at the end of a tag such as `SELECT 3`.
+fn rows_of_tag(whole: Option<&[u8]>) -> Result<u64, FrameError> {
+    let tag = decode::command_complete(whole.and_then(|whole| whole.get(HEADER_BYTES..)).unwrap_or_default())?;
+    let count = tag.rsplit(|&byte| byte == b' ').next().and_then(|word| std::str::from_utf8(word).ok());
+    Ok(count.and_then(|word| word.parse().ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encode;
+
+    const COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
+    const READY: &[u8] = b"Z\0\0\0\x05I";
+    const ERROR: &[u8] = b"E\0\0\0\x13SERROR\0C42601\0\0";
+
+    /// Feeds `bytes` cut into chunks of `size` and gives what the client sees.
+    fn seen(replies: &mut Replies, bytes: &[u8], size: usize) -> Vec<u8> {
+        let mut seen = Vec::new();
+        let mut held = Vec::new();
+        for chunk in bytes.chunks(size) {
+            held.extend_from_slice(chunk);
+            let walked = replies.walk(&held, &mut seen).unwrap();
+            seen.extend_from_slice(&held[walked.run]);
+            held.drain(..walked.consumed);
+        }
+        assert!(held.is_empty());
+        seen
+    }
+
+    fn expecting(expected: &[Expect]) -> Replies {
+        let mut replies = Replies::default();
+        let mut out = Vec::new();
+        for expect in expected {
+            replies.expect(expect.clone(), &mut out);
+        }
+        assert!(out.is_empty());
+        replies
+    }
+
+    #[test]
+    fn a_reply_is_forwarded_as_it_came_however_it_is_cut() {
+        let bytes = [&b"D\0\0\0\x0b\0\x01\0\0\0\x011"[..], COMPLETE, READY].concat();
+        for size in 1..bytes.len() {
+            let mut replies = expecting(&[Expect::Query]);
+            assert_eq!(seen(&mut replies, &bytes, size), bytes, "chunks of {size}");
+            assert!(replies.idle());
+        }
+    }
+
+    #[test]
+    fn hidden_replies_vanish_and_answers_appear_in_their_place() {
+        let bytes = [&b"C\0\0\0\x0aBEGIN\0"[..], b"Z\0\0\0\x05T", encode::PARSE_COMPLETE, encode::BIND_COMPLETE, COMPLETE, READY]
+            .concat();
+        for size in 1..bytes.len() {
+            let mut replies = expecting(&[
+                Expect::HiddenQuery,
+                Expect::Answer(Cow::Borrowed(encode::PARSE_COMPLETE)),
+                Expect::HiddenParse(None),
+                Expect::Bind,
+                Expect::Execute,
+                Expect::Sync,
+            ]);
+            let expected = [encode::PARSE_COMPLETE, encode::BIND_COMPLETE, COMPLETE, READY].concat();
+            assert_eq!(seen(&mut replies, &bytes, size), expected, "chunks of {size}");
+            assert!(replies.idle());
+        }
+    }
+
+    #[test]
+    fn an_error_drops_what_was_sent_up_to_the_sync() {
+        let bytes = [ERROR, READY].concat();
+        let mut replies = expecting(&[
+            Expect::Parse(Some(StatementId(7))),
+            Expect::Answer(Cow::Borrowed(encode::PARSE_COMPLETE)),
+            Expect::Bind,
+            Expect::Execute,
+            Expect::Sync,
+        ]);
+        assert_eq!(seen(&mut replies, &bytes, 3), bytes);
+        assert_eq!(replies.unparsed, [StatementId(7)]);
+        assert!(replies.idle());
+    }
+
+    #[test]
+    fn after_an_error_messages_are_ignored_until_sync_comes() {
+        let mut replies = expecting(&[Expect::Parse(None)]);
+        assert_eq!(seen(&mut replies, ERROR, 100), ERROR);
+        assert!(replies.skipping() && replies.settled() && !replies.idle());
+        replies.expect(Expect::Bind, &mut Vec::new());
+        replies.expect(Expect::Sync, &mut Vec::new());
+        assert_eq!(seen(&mut replies, READY, 100), READY);
+        assert!(replies.idle());
+    }
+
+    #[test]
+    fn a_poisoned_statement_shows_our_error() {
+        let mut replies = expecting(&[Expect::PoisonQuery(Box::from(&b"ours"[..]))]);
+        let bytes = [ERROR, &b"Z\0\0\0\x05E"[..]].concat();
+        assert_eq!(seen(&mut replies, &bytes, 100), b"oursZ\0\0\0\x05E");
+        assert!(replies.settled() && !replies.idle());
+    }
+
+    #[test]
+    fn a_sync_inside_copy_in_is_not_answered() {
+        let mut replies = expecting(&[Expect::Bind, Expect::Execute, Expect::Sync]);
+        seen(&mut replies, b"2\0\0\0\x04G\0\0\0\x07\0\0\0", 100);
+        replies.expect(Expect::Sync, &mut Vec::new());
+        replies.copy_ended();
+        replies.expect(Expect::Sync, &mut Vec::new());
+        seen(&mut replies, &[&b"C\0\0\0\x0bCOPY 1\0"[..], READY].concat(), 100);
+        assert!(replies.idle());
+    }
+
+    #[test]
+    fn last_words_are_kept_and_unasked_replies_are_an_error() {
+        let mut replies = Replies::default();
+        let fatal = b"E\0\0\0\x13SFATAL\0C57P01\0\0";
+        assert_eq!(seen(&mut replies, fatal, 100), b"");
+        assert_eq!(replies.last_words.as_deref(), Some(&fatal[..]));
+        for unasked in [READY, ERROR, encode::BIND_COMPLETE] {
+            assert!(Replies::default().walk(unasked, &mut Vec::new()).is_err(), "{unasked:?}");
+        }
+    }
+}
