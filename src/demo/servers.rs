@@ -189,38 +189,38 @@ fn hba(options: &Options) -> String {
 }
 
 fn settings(options: &Options) -> String {
-    let mut text = format!(
+    let own = format!(
         "\nmax_connections = {}\nshared_buffers = '32MB'\nmax_wal_size = '1GB'\nwal_level = logical\n\
          max_prepared_transactions = 100\nfsync = off\nfull_page_writes = off\n\
          password_encryption = 'scram-sha-256'\n",
         options.max_connections
     );
-    for (name, value) in &options.settings {
-        text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
-    }
-    text
+    let theirs = options.settings.iter();
+    let theirs = theirs.map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")));
+    own + &theirs.collect::<String>()
 }
 
 /// Runs the set-up in a server without a network ("single-user mode"), which takes one statement a line.
 fn run_alone(data: &Path, options: &Options, programs: &Programs) -> Result<(), DemoError> {
-    let mut script = String::new();
-    if options.authentication == Authentication::ScramSha256 || !options.password.is_empty() {
-        script.push_str(&format!(
-            "ALTER ROLE \"{}\" PASSWORD '{}'\n",
-            options.superuser.replace('"', "\"\""),
-            options.password.replace('\'', "''")
-        ));
-    }
-    for statement in &options.statements {
-        script.push_str(&statement.replace('\n', " "));
-        script.push('\n');
-    }
-    for database in &options.databases {
-        script.push_str(&format!(
-            "CREATE DATABASE \"{}\"\n",
-            database.replace('"', "\"\"")
-        ));
-    }
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let mut lines = vec![format!(
+        "ALTER ROLE {} PASSWORD '{}'",
+        quoted(&options.superuser),
+        options.password.replace('\'', "''")
+    )];
+    lines.extend(
+        options
+            .statements
+            .iter()
+            .map(|statement| statement.replace('\n', " ")),
+    );
+    lines.extend(
+        options
+            .databases
+            .iter()
+            .map(|name| format!("CREATE DATABASE {}", quoted(name))),
+    );
+    let script = lines.join("\n") + "\n";
     let path = data.join("setup.sql");
     let failed = |source| DemoError::Folder {
         what: "cannot write",

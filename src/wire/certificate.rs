@@ -40,7 +40,9 @@ fn value(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk::<2>()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
-        0x81 => rest.split_first().map(|(&a, rest)| (usize::from(a), rest))?,
+        0x81 => rest
+            .split_first()
+            .map(|(&a, rest)| (usize::from(a), rest))?,
         0x82 => {
             let (&bytes, rest) = rest.split_first_chunk::<2>()?;
             (usize::from(u16::from_be_bytes(bytes)), rest)
@@ -106,9 +108,15 @@ impl<'a> Certificate<'a> {
         let mut rest = self.subject;
         while let Some((set, after)) = expect(rest, SET) {
             rest = after;
-            let Some((pair, _)) = expect(set, SEQUENCE) else { continue };
-            let Some((COMMON_NAME, text)) = expect(pair, OBJECT_ID) else { continue };
-            let Some((_, text, _)) = value(text) else { continue };
+            let Some((pair, _)) = expect(set, SEQUENCE) else {
+                continue;
+            };
+            let Some((COMMON_NAME, text)) = expect(pair, OBJECT_ID) else {
+                continue;
+            };
+            let Some((_, text, _)) = value(text) else {
+                continue;
+            };
             found = std::str::from_utf8(text).ok().or(found);
         }
         found
@@ -218,7 +226,11 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
         return None;
     }
     // Years counted from March, so that the leap day is the last of its year.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let leap_days = year / 4 - year / 100 + year / 400;
     let from_march = (153 * month + 2) / 5 + day - 1;
     // Days from March of year 0 to 1970-01-01.
@@ -250,7 +262,13 @@ mod tests {
 
     #[test]
     fn der_that_ends_too_early_or_lies_about_its_length_is_no_certificate() {
-        for der in [&b""[..], b"\x30", b"\x30\x05\x00", b"\x30\x84\xff\xff\xff\xff", b"\x30\x82\x01"] {
+        for der in [
+            &b""[..],
+            b"\x30",
+            b"\x30\x05\x00",
+            b"\x30\x84\xff\xff\xff\xff",
+            b"\x30\x82\x01",
+        ] {
             assert_eq!(Certificate::read(der), None);
         }
     }

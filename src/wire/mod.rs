@@ -9,8 +9,10 @@ pub mod encode;
 pub mod frame;
 
 // connections, and how they begin
+pub mod authenticate;
 mod certificate;
 pub mod channel;
+mod parameters;
 pub mod scram;
 pub mod socket;
 pub mod startup;

@@ -42,14 +42,19 @@ mod tests {
     #[tokio::test]
     async fn a_tuned_socket_has_every_option() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         tune(&tcp).unwrap();
         let socket = SockRef::from(&tcp);
         assert!(tcp.nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES_MAX);
+        assert_eq!(
+            socket.tcp_keepalive_retries().unwrap(),
+            KEEPALIVE_PROBES_MAX
+        );
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
     }

@@ -11,6 +11,7 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::encode;
+pub use super::parameters::{Parameters, Replication, parse_options};
 use super::stream::Stream;
 use super::tls::{Acceptor, TlsError};
 use crate::error::{Blame, Report, Severity, SqlState};
@@ -32,8 +33,6 @@ const SSL_REQUEST: u16 = 5679;
 const GSSENC_REQUEST: u16 = 5680;
 /// The first byte of a TLS handshake record; never that of a length.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// Options of the protocol itself, which are negotiated.
-const PROTOCOL_OPTION: &str = "_pq_.";
 
 /// Why a first message leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +46,9 @@ pub enum StartupError {
     BadLength(u32),
     #[error("invalid startup packet layout: {0}")]
     BadLayout(&'static str),
-    #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{PROTOCOL_MINOR}")]
+    #[error(
+        "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{PROTOCOL_MINOR}"
+    )]
     UnsupportedProtocol { major: u16, minor: u16 },
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
@@ -94,6 +95,9 @@ impl Report for StartupError {
     }
 }
 
+/// A name and its value, as sent.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// A first message, borrowed from its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum First<'a> {
@@ -101,11 +105,14 @@ pub enum First<'a> {
         /// The minor version of protocol 3 that the client asks for.
         minor: u16,
         /// In the order of the message, as sent.
-        parameters: Vec<(&'a [u8], &'a [u8])>,
+        parameters: Vec<Pair<'a>>,
     },
     SslRequest,
     GssencRequest,
-    Cancel { pid: i32, key: &'a [u8] },
+    Cancel {
+        pid: i32,
+        key: &'a [u8],
+    },
 }
 
 /// Decodes what follows the four bytes of length.
@@ -118,13 +125,16 @@ pub fn decode(message: &[u8]) -> Result<First<'_>, StartupError> {
     };
     let (major, minor) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     match (major, minor) {
-        (PROTOCOL_MAJOR, _) => Ok(First::Startup { minor, parameters: decode_parameters(body)? }),
+        (PROTOCOL_MAJOR, _) => Ok(First::Startup {
+            minor,
+            parameters: decode_parameters(body)?,
+        }),
         (REQUEST_MAJOR, CANCEL_REQUEST) => decode_cancel(body),
         (REQUEST_MAJOR, SSL_REQUEST) if body.is_empty() => Ok(First::SslRequest),
         (REQUEST_MAJOR, GSSENC_REQUEST) if body.is_empty() => Ok(First::GssencRequest),
-        (REQUEST_MAJOR, SSL_REQUEST | GSSENC_REQUEST) => {
-            Err(StartupError::BadLayout("expected nothing behind an encryption request"))
-        }
+        (REQUEST_MAJOR, SSL_REQUEST | GSSENC_REQUEST) => Err(StartupError::BadLayout(
+            "expected nothing behind an encryption request",
+        )),
         _ => Err(StartupError::UnsupportedProtocol { major, minor }),
     }
 }
@@ -136,17 +146,24 @@ fn decode_cancel(body: &[u8]) -> Result<First<'_>, StartupError> {
     if !(CANCEL_KEY_BYTES_MIN..=CANCEL_KEY_BYTES_MAX).contains(&key.len()) {
         return Err(StartupError::BadLayout("invalid length of the cancel key"));
     }
-    Ok(First::Cancel { pid: i32::from_be_bytes(pid), key })
+    Ok(First::Cancel {
+        pid: i32::from_be_bytes(pid),
+        key,
+    })
 }
 
-fn decode_parameters(body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, StartupError> {
+fn decode_parameters(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
     const NO_END: StartupError = StartupError::BadLayout("expected terminator as last byte");
     let mut parameters = Vec::new();
     let mut rest = body;
     loop {
         let (name, after) = text(rest).ok_or(NO_END)?;
         if name.is_empty() {
-            return if after.is_empty() { Ok(parameters) } else { Err(NO_END) };
+            return if after.is_empty() {
+                Ok(parameters)
+            } else {
+                Err(NO_END)
+            };
         }
         let (value, after) = text(after).ok_or(NO_END)?;
         parameters.push((name, value));
@@ -158,147 +175,6 @@ fn decode_parameters(body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, StartupError> {
 fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == 0)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
-}
-
-/// What a client asked for at its start; `user` is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parameters {
-    user: String,
-    database: Option<String>,
-    /// All others in the order of the message, each name once.
-    others: Vec<(String, String)>,
-    /// Names of protocol options (`_pq_.…`) that nobody here knows.
-    unknown_options: Vec<String>,
-}
-
-/// Whether the connection is for replication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replication {
-    No,
-    Physical,
-    /// `replication=database`.
-    Logical,
-}
-
-impl Parameters {
-    /// Of a start-up's pairs: the last of equal names wins.
-    ///
-    /// # Errors
-    /// [`StartupError::NoUser`]; [`StartupError::BadLayout`] where a name or value is not UTF-8, except the
-    /// application's name, which PostgreSQL also makes readable.
-    pub fn of_pairs(pairs: &[(&[u8], &[u8])]) -> Result<Parameters, StartupError> {
-        const NOT_TEXT: StartupError = StartupError::BadLayout("expected parameters in UTF-8");
-        let mut user = String::new();
-        let mut database = None;
-        let mut others: Vec<(String, String)> = Vec::new();
-        let mut unknown_options: Vec<String> = Vec::new();
-        for (name, value) in pairs {
-            let name = std::str::from_utf8(name).map_err(|_| NOT_TEXT)?;
-            let value = match (name, std::str::from_utf8(value)) {
-                (_, Ok(value)) => value.to_owned(),
-                ("application_name", Err(_)) => value.escape_ascii().to_string(),
-                (_, Err(_)) => return Err(NOT_TEXT),
-            };
-            match name {
-                "user" => user = value,
-                "database" => database = Some(value),
-                _ if name.starts_with(PROTOCOL_OPTION) => {
-                    if !unknown_options.iter().any(|known| known == name) {
-                        unknown_options.push(name.to_owned());
-                    }
-                }
-                _ => {
-                    others.retain(|(known, _)| known != name);
-                    others.push((name.to_owned(), value));
-                }
-            }
-        }
-        if user.is_empty() {
-            return Err(StartupError::NoUser);
-        }
-        let database = database.filter(|database| !database.is_empty());
-        Ok(Parameters { user, database, others, unknown_options })
-    }
-
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-
-    /// The database asked for; the user's name where none was given.
-    pub fn database(&self) -> &str {
-        self.database.as_deref().unwrap_or(&self.user)
-    }
-
-    /// Any other parameter, such as `application_name`.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.others.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// All but `user`, `database` and options of the protocol, in the order of the message.
-    pub fn others(&self) -> &[(String, String)] {
-        &self.others
-    }
-
-    /// The settings inside `options`, in order.
-    ///
-    /// # Errors
-    /// [`StartupError::BadOption`].
-    pub fn options(&self) -> Result<Vec<(String, String)>, StartupError> {
-        self.get("options").map_or(Ok(Vec::new()), parse_options)
-    }
-
-    /// # Errors
-    /// [`StartupError::BadValue`], where `replication` is neither a boolean nor `database`.
-    pub fn replication(&self) -> Result<Replication, StartupError> {
-        let Some(value) = self.get("replication") else {
-            return Ok(Replication::No);
-        };
-        match value.to_ascii_lowercase().as_str() {
-            "database" => Ok(Replication::Logical),
-            "1" | "on" | "true" | "t" | "yes" | "y" => Ok(Replication::Physical),
-            "0" | "off" | "false" | "f" | "no" | "n" => Ok(Replication::No),
-            _ => Err(StartupError::BadValue { name: "replication", value: value.to_owned() }),
-        }
-    }
-}
-
-/// Parses libpq's `options`: `-c name=value`, `-cname=value` and `--name=value`, split at blanks; a backslash makes the
-/// next character ordinary. A dash in a name is an underscore, as in PostgreSQL.
-///
-/// # Errors
-/// [`StartupError::BadOption`] with the first word that is nothing of these.
-pub fn parse_options(options: &str) -> Result<Vec<(String, String)>, StartupError> {
-    let mut settings = Vec::new();
-    let mut words = split_options(options).into_iter();
-    while let Some(word) = words.next() {
-        let setting = if word == "-c" {
-            words.next()
-        } else {
-            word.strip_prefix("--").or_else(|| word.strip_prefix("-c")).map(str::to_owned)
-        };
-        match setting.as_deref().and_then(|setting| setting.split_once('=')) {
-            Some((name, value)) if !name.is_empty() => {
-                settings.push((name.replace('-', "_"), value.to_owned()));
-            }
-            _ => return Err(StartupError::BadOption(word)),
-        }
-    }
-    Ok(settings)
-}
-
-fn split_options(options: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut characters = options.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c' => words.extend(word.take()),
-            '\\' => word.get_or_insert_default().extend(characters.next()),
-            _ => word.get_or_insert_default().push(character),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 /// What a listener demands of its clients.
@@ -351,12 +227,19 @@ pub async fn negotiate(
             Err(error) => return Err(failed(error, stream)),
         };
         match decode(&message) {
-            Ok(First::Cancel { pid, key }) => return Ok(Opening::Cancel { pid, key: key.to_vec() }),
+            Ok(First::Cancel { pid, key }) => {
+                return Ok(Opening::Cancel {
+                    pid,
+                    key: key.to_vec(),
+                });
+            }
             Ok(First::Startup { minor, parameters }) => {
                 return match start(&mut stream, minor, &parameters, policy).await {
-                    Ok((minor, parameters)) => {
-                        Ok(Opening::Startup(Startup { stream, minor, parameters }))
-                    }
+                    Ok((minor, parameters)) => Ok(Opening::Startup(Startup {
+                        stream,
+                        minor,
+                        parameters,
+                    })),
                     Err(error) => Err(failed(error, stream)),
                 };
             }
@@ -381,11 +264,17 @@ pub async fn negotiate(
 
 fn failed(error: StartupError, stream: Stream) -> NegotiationFailed {
     let told = !matches!(error, StartupError::Closed | StartupError::Lost(_));
-    NegotiationFailed { error, stream: told.then_some(stream) }
+    NegotiationFailed {
+        error,
+        stream: told.then_some(stream),
+    }
 }
 
 fn lost(error: impl Into<StartupError>) -> NegotiationFailed {
-    NegotiationFailed { error: error.into(), stream: None }
+    NegotiationFailed {
+        error: error.into(),
+        stream: None,
+    }
 }
 
 /// A client may begin TLS at once (`sslnegotiation=direct`): told by its first byte, which is left unread.
@@ -452,7 +341,7 @@ async fn answer_ssl_request(
 async fn start(
     stream: &mut Stream,
     asked_minor: u16,
-    pairs: &[(&[u8], &[u8])],
+    pairs: &[Pair<'_>],
     policy: Policy,
 ) -> Result<(u16, Parameters), StartupError> {
     if policy.tls_required && !stream.is_tls() && !stream.is_unix() {
@@ -460,13 +349,13 @@ async fn start(
     }
     let parameters = Parameters::of_pairs(pairs)?;
     let minor = asked_minor.min(PROTOCOL_MINOR);
-    if minor != asked_minor || !parameters.unknown_options.is_empty() {
+    if minor != asked_minor || !parameters.unknown_options().is_empty() {
         let version = (i32::from(PROTOCOL_MAJOR) << 16) | i32::from(minor);
         let mut message = Vec::new();
         encode::negotiate_protocol_version(
             &mut message,
             version,
-            parameters.unknown_options.clone(),
+            parameters.unknown_options().to_vec(),
         );
         stream.write_all(&message).await?;
     }

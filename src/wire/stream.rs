@@ -228,9 +228,14 @@ mod tests {
 
     async fn tcp_pair() -> (Stream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let here = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (there, _) = listener.accept().await.unwrap();
-        (Stream::from_tcp(here).unwrap(), Stream::from_tcp(there).unwrap())
+        (
+            Stream::from_tcp(here).unwrap(),
+            Stream::from_tcp(there).unwrap(),
+        )
     }
 
     fn unix_pair() -> (Stream, Stream) {
@@ -258,7 +263,9 @@ mod tests {
         for (here, mut there) in [tcp_pair().await, unix_pair()] {
             let detached = here.detach().unwrap().unwrap();
             let echo = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
                 runtime.unwrap().block_on(async move {
                     let mut here = detached.attach().unwrap();
                     let byte = here.read_u8().await.unwrap();
@@ -274,7 +281,9 @@ mod tests {
     #[tokio::test]
     async fn a_peer_is_named_by_its_address() {
         let (here, there) = tcp_pair().await;
-        let Stream::Tcp(tcp) = &there else { unreachable!() };
+        let Stream::Tcp(tcp) = &there else {
+            unreachable!()
+        };
         assert_eq!(here.peer().unwrap(), Peer::Tcp(tcp.local_addr().unwrap()));
         assert_eq!(unix_pair().0.peer().unwrap().to_string(), "unix");
     }

@@ -81,14 +81,21 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Unreadable { path: path.to_owned(), error })
+    std::fs::read(path).map_err(|error| TlsError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path)?;
-    let found: Vec<_> = rustls_pemfile::certs(&mut pem.as_slice()).filter_map(Result::ok).collect();
+    let found: Vec<_> = rustls_pemfile::certs(&mut pem.as_slice())
+        .filter_map(Result::ok)
+        .collect();
     if found.is_empty() {
-        return Err(TlsError::NoCertificate { path: path.to_owned() });
+        return Err(TlsError::NoCertificate {
+            path: path.to_owned(),
+        });
     }
     Ok(found)
 }
@@ -97,7 +104,9 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read(path)?;
     match rustls_pemfile::private_key(&mut pem.as_slice()) {
         Ok(Some(key)) => Ok(key),
-        _ => Err(TlsError::NoKey { path: path.to_owned() }),
+        _ => Err(TlsError::NoKey {
+            path: path.to_owned(),
+        }),
     }
 }
 
@@ -116,7 +125,9 @@ impl Acceptor {
     pub fn load(cert_file: &Path, key_file: &Path) -> Result<Acceptor, TlsError> {
         let chain = certificates(cert_file)?;
         let key = private_key(key_file)?;
-        let binding = chain.first().and_then(|leaf| ChannelBinding::of_certificate(leaf));
+        let binding = chain
+            .first()
+            .and_then(|leaf| ChannelBinding::of_certificate(leaf));
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unusable)?
@@ -124,7 +135,10 @@ impl Acceptor {
             .with_single_cert(chain, key)
             .map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Acceptor { acceptor: TlsAcceptor::from(Arc::new(config)), binding })
+        Ok(Acceptor {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            binding,
+        })
     }
 
     /// What SCRAM-SHA-256-PLUS binds to; `None` where the certificate's signature has no hash.
@@ -137,7 +151,11 @@ impl Acceptor {
     /// # Errors
     /// [`TlsError::Handshake`] and [`TlsError::NoProtocolNamed`]; the connection is closed then.
     pub async fn accept(&self, tcp: TcpStream, direct: bool) -> Result<Stream, TlsError> {
-        let tls = self.acceptor.accept(tcp).await.map_err(TlsError::Handshake)?;
+        let tls = self
+            .acceptor
+            .accept(tcp)
+            .await
+            .map_err(TlsError::Handshake)?;
         if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(TlsError::NoProtocolNamed);
         }
@@ -200,7 +218,11 @@ impl Connector {
         let Ok(name) = ServerName::try_from(host.to_owned()) else {
             return Err(TlsError::BadHost(host.to_owned()));
         };
-        let tls = self.0.connect(name, tcp).await.map_err(TlsError::Handshake)?;
+        let tls = self
+            .0
+            .connect(name, tcp)
+            .await
+            .map_err(TlsError::Handshake)?;
         Ok(Stream::TlsClient(Box::new(tls)))
     }
 }
@@ -231,11 +253,18 @@ fn roots(verification: Verification, root_cert: Option<&Path>) -> Result<Roots, 
     };
     // Certificates that webpki does not take as authorities (old versions) can still be presented as they are.
     store.add_parsable_certificates(certificates.iter().cloned());
-    Ok(Roots { store: Arc::new(store), certificates })
+    Ok(Roots {
+        store: Arc::new(store),
+        certificates,
+    })
 }
 
 fn system_roots() -> Result<&'static Path, TlsError> {
-    SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists()).ok_or(TlsError::NoRoot)
+    SYSTEM_ROOTS
+        .iter()
+        .map(Path::new)
+        .find(|path| path.exists())
+        .ok_or(TlsError::NoRoot)
 }
 
 struct Verifier {
@@ -257,7 +286,12 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        if self.roots.certificates.iter().any(|root| root.as_ref() == leaf.as_ref()) {
+        if self
+            .roots
+            .certificates
+            .iter()
+            .any(|root| root.as_ref() == leaf.as_ref())
+        {
             return verify_trusted_leaf(leaf, now);
         }
         verify_server_cert_signed_by_trust_anchor(

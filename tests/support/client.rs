@@ -443,9 +443,9 @@ pub fn bind_as(
     let mut body = string(portal);
     body.extend(string(statement));
     body.extend(count(formats.len()));
-    formats
-        .iter()
-        .for_each(|format| body.extend(format.to_be_bytes()));
+    for format in formats {
+        body.extend(format.to_be_bytes());
+    }
     body.extend(count(parameters.len()));
     for value in parameters {
         let length = value.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap());
@@ -453,9 +453,9 @@ pub fn bind_as(
         body.extend(value.unwrap_or_default());
     }
     body.extend(count(results.len()));
-    results
-        .iter()
-        .for_each(|format| body.extend(format.to_be_bytes()));
+    for format in results {
+        body.extend(format.to_be_bytes());
+    }
     message(b'B', &body)
 }
 

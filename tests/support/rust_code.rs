@@ -16,8 +16,9 @@ pub fn tokens(text: &str) -> Vec<Token> {
     while index < chars.len() {
         let begin = index;
         let word = |from: usize| {
-            (from..)
-                .take_while(|i| at(*i).is_alphanumeric() || at(*i) == '_')
+            chars[from..]
+                .iter()
+                .take_while(|c| is_word_char(**c))
                 .count()
         };
         let kind = match (at(index), at(index + 1)) {
@@ -45,11 +46,11 @@ pub fn tokens(text: &str) -> Vec<Token> {
                 index += 1;
                 None
             }
-            (c, _) if c.is_alphanumeric() || c == '_' => {
+            (c, _) if is_word_char(c) => {
                 let length = word(index);
                 let name: String = chars[index..index + length].iter().collect();
                 index += length;
-                let hashes = (index..).take_while(|i| at(*i) == '#').count();
+                let hashes = chars[index..].iter().take_while(|c| **c == '#').count();
                 if ["r", "br", "cr"].contains(&name.as_str()) && at(index + hashes) == '"' {
                     index = end_of_raw(&chars, index + hashes + 1, hashes);
                     Some("\"\"".to_owned())
@@ -118,7 +119,7 @@ fn end_of_raw(chars: &[char], begin: usize, hashes: usize) -> usize {
 }
 
 /// Leaves out the item that follows each `#[cfg(test)]`: up to its `;`, or its block.
-pub fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
+pub fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let pattern = ["#", "[", "cfg", "(", "test", ")", "]"];
     let (mut kept, mut index) = (Vec::new(), 0);
     while index < tokens.len() {
@@ -230,6 +231,10 @@ fn read_path(
         used,
     });
     index
+}
+
+fn is_word_char(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 fn is_word(text: &str) -> bool {
