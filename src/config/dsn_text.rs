@@ -18,7 +18,10 @@ pub(super) fn settings(text: &str, environment: Environment) -> Result<Settings,
         None => taken_apart(text, Some(environment))?,
     };
     if settings.iter().any(|(_, value)| value.contains('\0')) {
-        return Err(Fault::new("a value contains a NUL character", "remove it: PostgreSQL cannot take it"));
+        return Err(Fault::new(
+            "a value contains a NUL character",
+            "remove it: PostgreSQL cannot take it",
+        ));
     }
     Ok(settings)
 }
@@ -26,7 +29,10 @@ pub(super) fn settings(text: &str, environment: Environment) -> Result<Settings,
 /// Without an environment, `${` has no meaning.
 fn taken_apart(text: &str, environment: Option<Environment>) -> Result<Settings, Fault> {
     let text = text.trim();
-    match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+    match text
+        .strip_prefix("postgresql://")
+        .or_else(|| text.strip_prefix("postgres://"))
+    {
         Some(rest) => uri(rest, environment),
         None => keywords(text, environment),
     }
@@ -40,14 +46,25 @@ fn keywords(text: &str, environment: Option<Environment>) -> Result<Settings, Fa
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let nth = settings.len() + 1;
-        let wrong = |what: &str| Fault::new(format!("setting {nth} of the connection string {what}"), REMEDY);
-        let end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
+        let wrong = |what: &str| {
+            Fault::new(
+                format!("setting {nth} of the connection string {what}"),
+                REMEDY,
+            )
+        };
+        let end = rest
+            .find(|c: char| c == '=' || c.is_whitespace())
+            .unwrap_or(rest.len());
         let (key, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        let after = after.trim_start().strip_prefix('=').ok_or_else(|| wrong("has no \"=\""))?;
+        let after = after
+            .trim_start()
+            .strip_prefix('=')
+            .ok_or_else(|| wrong("has no \"=\""))?;
         if key.is_empty() {
             return Err(wrong("has no keyword before its \"=\""));
         }
-        let (value, after) = keyword_value(after.trim_start()).ok_or_else(|| wrong("has a quote that is not closed"))?;
+        let (value, after) = keyword_value(after.trim_start())
+            .ok_or_else(|| wrong("has a quote that is not closed"))?;
         let value = match environment {
             Some(environment) => expand(&value, environment, str::to_owned)?,
             None => value,
@@ -79,7 +96,10 @@ fn keyword_value(text: &str) -> Option<(String, &str)> {
 fn uri(text: &str, environment: Option<Environment>) -> Result<Settings, Fault> {
     let decode = |raw: &str| component(raw, environment);
     let mut settings = Settings::new();
-    let (login, rest) = match text.find(['@', '/', '?']).and_then(|at| text.split_at_checked(at)) {
+    let (login, rest) = match text
+        .find(['@', '/', '?'])
+        .and_then(|at| text.split_at_checked(at))
+    {
         Some((login, rest)) if rest.starts_with('@') => (login, rest.get(1..).unwrap_or_default()),
         _ => ("", text),
     };
@@ -93,13 +113,21 @@ fn uri(text: &str, environment: Option<Environment>) -> Result<Settings, Fault> 
     settings.push(("host".to_owned(), decode(&hosts)?));
     settings.push(("port".to_owned(), decode(&ports)?));
     settings.push(("dbname".to_owned(), decode(dbname)?));
-    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+    for parameter in parameters
+        .split('&')
+        .filter(|parameter| !parameter.is_empty())
+    {
         let (key, value) = parameter.split_once('=').ok_or_else(|| {
-            Fault::new("a parameter after the \"?\" of the URI has no \"=\"", "write ?key=value&key=value, with & and ? in values as %26 and %3F")
+            Fault::new(
+                "a parameter after the \"?\" of the URI has no \"=\"",
+                "write ?key=value&key=value, with & and ? in values as %26 and %3F",
+            )
         })?;
         settings.push(match (decode(key)?, decode(value)?) {
             // JDBC's spelling, which libpq takes as well.
-            (key, value) if key == "ssl" && value == "true" => ("sslmode".to_owned(), "require".to_owned()),
+            (key, value) if key == "ssl" && value == "true" => {
+                ("sslmode".to_owned(), "require".to_owned())
+            }
             pair => pair,
         });
     }
@@ -114,7 +142,10 @@ fn hosts_and_ports(authority: &str) -> Result<(String, String), Fault> {
         let (host, port) = match part.strip_prefix('[') {
             Some(part) => {
                 let (host, after) = part.split_once(']').ok_or_else(|| {
-                    Fault::new("a \"[\" in the URI has no closing \"]\"", "write an IPv6 address as [::1]:5432, and a [ in a password as %5B")
+                    Fault::new(
+                        "a \"[\" in the URI has no closing \"]\"",
+                        "write an IPv6 address as [::1]:5432, and a [ in a password as %5B",
+                    )
                 })?;
                 (host, after.strip_prefix(':').unwrap_or(after))
             }
@@ -123,7 +154,11 @@ fn hosts_and_ports(authority: &str) -> Result<(String, String), Fault> {
         hosts.push(host);
         ports.push(port);
     }
-    let ports = if ports.iter().all(|port| port.is_empty()) { String::new() } else { ports.join(",") };
+    let ports = if ports.iter().all(|port| port.is_empty()) {
+        String::new()
+    } else {
+        ports.join(",")
+    };
     Ok((hosts.join(","), ports))
 }
 
@@ -140,7 +175,12 @@ fn percent_encode(text: &str) -> String {
 }
 
 fn percent_decode(text: &str) -> Result<String, Fault> {
-    let wrong = || Fault::new("the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8", "write %25 for a percent sign");
+    let wrong = || {
+        Fault::new(
+            "the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8",
+            "write %25 for a percent sign",
+        )
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('%') {
@@ -194,14 +234,32 @@ mod tests {
             (r"password='it\'s \\ me'", r"password=[it's \ me]"),
             (r"password=it\'s\ me", "password=[it's me]"),
             ("password='' user=u", "user=[u]"),
-            ("password='a''b'", "error: setting 2 of the connection string has no \"=\""),
-            ("host=a user", "error: setting 2 of the connection string has no \"=\""),
-            ("=a", "error: setting 1 of the connection string has no keyword before its \"=\""),
-            ("password='abc", "error: setting 1 of the connection string has a quote that is not closed"),
-            ("password=${PASSWORD} host=${HOST}", r"password=[a b'c\d@e/f%41:?&${X}] host=[db.example]"),
+            (
+                "password='a''b'",
+                "error: setting 2 of the connection string has no \"=\"",
+            ),
+            (
+                "host=a user",
+                "error: setting 2 of the connection string has no \"=\"",
+            ),
+            (
+                "=a",
+                "error: setting 1 of the connection string has no keyword before its \"=\"",
+            ),
+            (
+                "password='abc",
+                "error: setting 1 of the connection string has a quote that is not closed",
+            ),
+            (
+                "password=${PASSWORD} host=${HOST}",
+                r"password=[a b'c\d@e/f%41:?&${X}] host=[db.example]",
+            ),
             ("password='x${HOST}'", "password=[xdb.example]"),
             ("password=$${HOST}", "password=[${HOST}]"),
-            ("password=${NOPE}", "error: the environment variable NOPE is not set"),
+            (
+                "password=${NOPE}",
+                "error: the environment variable NOPE is not set",
+            ),
             ("${WHOLE_KEYWORDS}", "host=[h] password=[${X}]"),
             ("password=ü", "password=[ü]"),
         ] {
@@ -214,25 +272,67 @@ mod tests {
         for (text, expected) in [
             ("postgresql://", ""),
             ("postgres://localhost", "host=[localhost]"),
-            ("postgresql://u:p@h:1/d", "user=[u] password=[p] host=[h] port=[1] dbname=[d]"),
+            (
+                "postgresql://u:p@h:1/d",
+                "user=[u] password=[p] host=[h] port=[1] dbname=[d]",
+            ),
             ("postgresql://u@h/d", "user=[u] host=[h] dbname=[d]"),
-            ("postgresql://u%40x:p%3A%2F%40@h/d%20e", "user=[u@x] password=[p:/@] host=[h] dbname=[d e]"),
-            ("postgresql://h1:1,h2,h3:3/d", "host=[h1,h2,h3] port=[1,,3] dbname=[d]"),
+            (
+                "postgresql://u%40x:p%3A%2F%40@h/d%20e",
+                "user=[u@x] password=[p:/@] host=[h] dbname=[d e]",
+            ),
+            (
+                "postgresql://h1:1,h2,h3:3/d",
+                "host=[h1,h2,h3] port=[1,,3] dbname=[d]",
+            ),
             ("postgresql://[::1]:5/d", "host=[::1] port=[5] dbname=[d]"),
             ("postgresql://[::1],[fe80::2]/", "host=[::1,fe80::2]"),
             ("postgresql://%2Fvar%2Frun/d", "host=[/var/run] dbname=[d]"),
-            ("postgresql:///d?host=/tmp&port=7", "dbname=[d] host=[/tmp] port=[7]"),
-            ("postgresql://h?sslmode=require", "host=[h] sslmode=[require]"),
+            (
+                "postgresql:///d?host=/tmp&port=7",
+                "dbname=[d] host=[/tmp] port=[7]",
+            ),
+            (
+                "postgresql://h?sslmode=require",
+                "host=[h] sslmode=[require]",
+            ),
             ("postgresql://h?a=x@y", "host=[h] a=[x@y]"),
-            ("postgresql://h/d?ssl=true", "host=[h] dbname=[d] sslmode=[require]"),
-            ("postgresql://h/d?options=-c%20a%3Db", "host=[h] dbname=[d] options=[-c a=b]"),
-            ("postgresql://h/d?x", "error: a parameter after the \"?\" of the URI has no \"=\""),
-            ("postgresql://[::1/d", "error: a \"[\" in the URI has no closing \"]\""),
-            ("postgresql://u:%+1@h", "error: the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8"),
-            ("postgresql://u:%ff@h", "error: the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8"),
-            ("postgresql://u:%4@h", "error: the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8"),
-            ("postgresql://u:%00@h", "error: a value contains a NUL character"),
-            ("postgresql://u:${PASSWORD}@${HOST}/d", r"user=[u] password=[a b'c\d@e/f%41:?&${X}] host=[db.example] dbname=[d]"),
+            (
+                "postgresql://h/d?ssl=true",
+                "host=[h] dbname=[d] sslmode=[require]",
+            ),
+            (
+                "postgresql://h/d?options=-c%20a%3Db",
+                "host=[h] dbname=[d] options=[-c a=b]",
+            ),
+            (
+                "postgresql://h/d?x",
+                "error: a parameter after the \"?\" of the URI has no \"=\"",
+            ),
+            (
+                "postgresql://[::1/d",
+                "error: a \"[\" in the URI has no closing \"]\"",
+            ),
+            (
+                "postgresql://u:%+1@h",
+                "error: the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8",
+            ),
+            (
+                "postgresql://u:%ff@h",
+                "error: the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8",
+            ),
+            (
+                "postgresql://u:%4@h",
+                "error: the URI has a \"%\" that is not followed by two hexadecimal digits of UTF-8",
+            ),
+            (
+                "postgresql://u:%00@h",
+                "error: a value contains a NUL character",
+            ),
+            (
+                "postgresql://u:${PASSWORD}@${HOST}/d",
+                r"user=[u] password=[a b'c\d@e/f%41:?&${X}] host=[db.example] dbname=[d]",
+            ),
             ("${WHOLE}", "user=[u] password=[${X}$] host=[h] dbname=[d]"),
         ] {
             assert_eq!(shown(text), expected, "{text}");

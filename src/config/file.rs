@@ -118,20 +118,30 @@ pub(super) fn read(text: &str, environment: Environment, findings: &mut Findings
             return None;
         }
     };
-    Walk { environment, findings }.table(&mut table, keys::FILE, "");
+    Walk {
+        environment,
+        findings,
+    }
+    .table(&mut table, keys::FILE, "");
     match table.try_into() {
         Ok(file) => Some(file),
         // Only when `keys` and `File` disagree, which a test forbids.
         Err(error) => {
             let error: toml::de::Error = error;
-            findings.report("the file", error.message(), "correct this key; pgherd could not say more precisely what is wrong");
+            findings.report(
+                "the file",
+                error.message(),
+                "correct this key; pgherd could not say more precisely what is wrong",
+            );
             None
         }
     }
 }
 
 fn syntax_problem(text: &str, error: &toml::de::Error, findings: &mut Findings) {
-    let place = error.span().map_or_else(|| "the file".to_owned(), |span| place(text, &span));
+    let place = error
+        .span()
+        .map_or_else(|| "the file".to_owned(), |span| place(text, &span));
     let first_line = error.message().lines().next().unwrap_or_default();
     findings.report(
         &place,
@@ -143,7 +153,13 @@ fn syntax_problem(text: &str, error: &toml::de::Error, findings: &mut Findings) 
 fn place(text: &str, span: &Range<usize>) -> String {
     let before = text.get(..span.start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
     format!("line {line}, column {column}")
 }
 
@@ -155,11 +171,12 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn table(&mut self, table: &mut Table, fields: &'static [Field], path: &str) {
+        let present: Vec<String> = table.keys().cloned().collect();
         table.retain(|key, value| {
             let here = join(path, key);
             let kept = match fields.iter().find(|field| field.name == key) {
                 Some(field) => self.value(value, field.shape, &here),
-                None => self.unknown(fields, path, key),
+                None => self.unknown(fields, path, key, &present),
             };
             if !kept {
                 self.findings.spoil(&here);
@@ -194,23 +211,35 @@ impl Walk<'_> {
                 }
                 kept
             }
-            (Shape::Each(_), other) => {
-                self.wrong_type(path, "a list of tables", other, &format!("write [[{path}]] with double brackets, once for each"))
-            }
-            (Shape::Table(_) | Shape::Named(_), other) => {
-                self.wrong_type(path, "a table", other, &format!("write [{path}] on a line of its own and its keys below"))
-            }
+            (Shape::Each(_), other) => self.wrong_type(
+                path,
+                "a list of tables",
+                other,
+                &format!("write [[{path}]] with double brackets, once for each"),
+            ),
+            (Shape::Table(_) | Shape::Named(_), other) => self.wrong_type(
+                path,
+                "a table",
+                other,
+                &format!("write [{path}] on a line of its own and its keys below"),
+            ),
         }
     }
 
     fn leaf(&mut self, value: &mut Value, kind: Kind, path: &str) -> bool {
         match (kind, value) {
-            (Kind::Text | Kind::TextOrTexts | Kind::Duration | Kind::Size, Value::String(text)) => self.expanded(text, path),
+            (Kind::Text | Kind::TextOrTexts | Kind::Duration | Kind::Size, Value::String(text)) => {
+                self.expanded(text, path)
+            }
             (Kind::Connection, Value::String(_)) | (Kind::Flag, Value::Boolean(_)) => true,
             (Kind::Texts | Kind::TextOrTexts | Kind::Connections, Value::Array(items)) => {
                 let mut kept = true;
                 for (index, item) in items.iter_mut().enumerate() {
-                    let inner = if kind == Kind::Connections { Kind::Connection } else { Kind::Text };
+                    let inner = if kind == Kind::Connections {
+                        Kind::Connection
+                    } else {
+                        Kind::Text
+                    };
                     kept &= self.leaf(item, inner, &format!("{path}[{index}]"));
                 }
                 kept
@@ -218,7 +247,11 @@ impl Walk<'_> {
             (Kind::Count { min, max }, Value::Integer(number)) => {
                 let fits = (i64::from(min)..=i64::from(max)).contains(number);
                 if !fits {
-                    self.findings.report(path, format!("{number} is out of range"), format!("write a whole number from {min} to {max}"));
+                    self.findings.report(
+                        path,
+                        format!("{number} is out of range"),
+                        format!("write a whole number from {min} to {max}"),
+                    );
                 }
                 fits
             }
@@ -250,23 +283,44 @@ impl Walk<'_> {
             Value::Array(_) => "a list",
             Value::Table(_) => "a table",
         };
-        self.findings.report(path, format!("must be {expected}, but is {found}"), remedy);
+        self.findings
+            .report(path, format!("must be {expected}, but is {found}"), remedy);
         false
     }
 
-    fn unknown(&mut self, fields: &'static [Field], path: &str, key: &str) -> bool {
+    fn unknown(
+        &mut self,
+        fields: &'static [Field],
+        path: &str,
+        key: &str,
+        present: &[String],
+    ) -> bool {
         let here = join(path, key);
         let (problem, remedy) = match meant(fields, path, key) {
             Meant::Sibling(sibling) => {
                 // The slip explains why the sibling is absent: one problem, not two.
-                self.findings.spoil(&join(path, sibling));
-                ("is not a known key".to_owned(), format!("did you mean `{sibling}`?"))
+                if !present.iter().any(|key| key == sibling) {
+                    self.findings.spoil(&join(path, sibling));
+                }
+                (
+                    "is not a known key".to_owned(),
+                    format!("did you mean `{sibling}`?"),
+                )
             }
-            Meant::Elsewhere(known) => ("is not a known key here".to_owned(), format!("did you mean `{known}`?")),
-            Meant::Later(instead) => ("is not supported yet".to_owned(), format!("remove it; {instead}")),
+            Meant::Elsewhere(known) => (
+                "is not a known key here".to_owned(),
+                format!("did you mean `{known}`?"),
+            ),
+            Meant::Later(instead) => (
+                "is not supported yet".to_owned(),
+                format!("remove it; {instead}"),
+            ),
             Meant::Nothing => {
                 let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
-                ("is not a known key".to_owned(), format!("remove it; known here are {}", names.join(", ")))
+                (
+                    "is not a known key".to_owned(),
+                    format!("remove it; known here are {}", names.join(", ")),
+                )
             }
         };
         self.findings.report(&here, problem, remedy);
@@ -277,13 +331,30 @@ impl Walk<'_> {
 fn expectation(kind: Kind, path: &str) -> (&'static str, String) {
     let key = path.rsplit('.').next().unwrap_or(path);
     match kind {
-        Kind::Text | Kind::Connection => ("a text", format!("put the value of {key} in \"quotes\"")),
-        Kind::Texts | Kind::Connections => ("a list of texts", format!("write {key} = [\"…\"], with brackets and quotes")),
+        Kind::Text | Kind::Connection => {
+            ("a text", format!("put the value of {key} in \"quotes\""))
+        }
+        Kind::Texts | Kind::Connections => (
+            "a list of texts",
+            format!("write {key} = [\"…\"], with brackets and quotes"),
+        ),
         Kind::TextOrTexts => ("a text", format!("write {key} = \"…\"")),
-        Kind::Duration => ("a duration in quotes", format!("write it with its unit, such as {key} = \"30s\"")),
-        Kind::Size => ("a size in quotes", format!("write it with its unit, such as {key} = \"64MiB\"")),
-        Kind::Flag => ("true or false", format!("write {key} = true, without quotes")),
-        Kind::Count { .. } => ("a whole number", format!("write {key} = followed by digits, without quotes")),
+        Kind::Duration => (
+            "a duration in quotes",
+            format!("write it with its unit, such as {key} = \"30s\""),
+        ),
+        Kind::Size => (
+            "a size in quotes",
+            format!("write it with its unit, such as {key} = \"64MiB\""),
+        ),
+        Kind::Flag => (
+            "true or false",
+            format!("write {key} = true, without quotes"),
+        ),
+        Kind::Count { .. } => (
+            "a whole number",
+            format!("write {key} = followed by digits, without quotes"),
+        ),
     }
 }
 
@@ -301,7 +372,10 @@ mod tests {
                 Shape::Leaf(Kind::Count { .. }) => 1.into(),
                 Shape::Leaf(_) => "x".into(),
                 Shape::Table(inner) => Value::Table(example(inner)),
-                Shape::Named(inner) => Value::Table(Table::from_iter([("any".to_owned(), Value::Table(example(inner)))])),
+                Shape::Named(inner) => Value::Table(Table::from_iter([(
+                    "any".to_owned(),
+                    Value::Table(example(inner)),
+                )])),
                 Shape::Each(inner) => Value::Array(vec![Value::Table(example(inner))]),
             };
             table.insert(field.name.to_owned(), value);
@@ -313,7 +387,12 @@ mod tests {
     fn serde_names<T: for<'a> Deserialize<'a> + std::fmt::Debug>() -> Vec<String> {
         let unknown = Table::from_iter([("no_such_key".to_owned(), Value::Boolean(true))]);
         let message = unknown.try_into::<T>().unwrap_err().message().to_owned();
-        message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+        message
+            .split('`')
+            .skip(3)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
     }
 
     fn names(fields: &[Field]) -> Vec<String> {
@@ -321,7 +400,12 @@ mod tests {
     }
 
     fn inner(fields: &'static [Field], name: &str) -> &'static [Field] {
-        match fields.iter().find(|field| field.name == name).unwrap().shape {
+        match fields
+            .iter()
+            .find(|field| field.name == name)
+            .unwrap()
+            .shape
+        {
             Shape::Table(inner) | Shape::Named(inner) | Shape::Each(inner) => inner,
             Shape::Leaf(_) => panic!("{name} is a leaf"),
         }

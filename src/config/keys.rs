@@ -28,7 +28,10 @@ pub(super) enum Kind {
     Duration,
     Size,
     Flag,
-    Count { min: u32, max: u32 },
+    Count {
+        min: u32,
+        max: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +41,10 @@ pub(super) struct Field {
 }
 
 const fn leaf(name: &'static str, kind: Kind) -> Field {
-    Field { name, shape: Shape::Leaf(kind) }
+    Field {
+        name,
+        shape: Shape::Leaf(kind),
+    }
 }
 
 const fn count(name: &'static str, min: u32, max: u32) -> Field {
@@ -51,12 +57,30 @@ const POOL_SIZE_MAX: u32 = 100_000;
 const CONNECT_PARALLELISM_MAX: u32 = 1000;
 
 pub(super) const FILE: &[Field] = &[
-    Field { name: "proxy", shape: Shape::Table(PROXY) },
-    Field { name: "log", shape: Shape::Table(LOG) },
-    Field { name: "auth", shape: Shape::Table(AUTH) },
-    Field { name: "tls", shape: Shape::Table(TLS) },
-    Field { name: "pool", shape: Shape::Table(POOL) },
-    Field { name: "databases", shape: Shape::Named(DATABASE) },
+    Field {
+        name: "proxy",
+        shape: Shape::Table(PROXY),
+    },
+    Field {
+        name: "log",
+        shape: Shape::Table(LOG),
+    },
+    Field {
+        name: "auth",
+        shape: Shape::Table(AUTH),
+    },
+    Field {
+        name: "tls",
+        shape: Shape::Table(TLS),
+    },
+    Field {
+        name: "pool",
+        shape: Shape::Table(POOL),
+    },
+    Field {
+        name: "databases",
+        shape: Shape::Named(DATABASE),
+    },
 ];
 
 const PROXY: &[Field] = &[
@@ -92,9 +116,18 @@ const POOL: &[Field] = &[
 
 const DATABASE: &[Field] = &[
     leaf("default_table", Kind::Text),
-    Field { name: "shards", shape: Shape::Each(SHARD) },
-    Field { name: "pool", shape: Shape::Table(POOL) },
-    Field { name: "tables", shape: Shape::Named(TABLE) },
+    Field {
+        name: "shards",
+        shape: Shape::Each(SHARD),
+    },
+    Field {
+        name: "pool",
+        shape: Shape::Table(POOL),
+    },
+    Field {
+        name: "tables",
+        shape: Shape::Named(TABLE),
+    },
 ];
 
 const SHARD: &[Field] = &[
@@ -145,7 +178,11 @@ pub fn known_keys() -> Vec<String> {
 
 fn collect(fields: &[Field], path: &str, keys: &mut Vec<String>) {
     for field in fields {
-        let here = if path.is_empty() { field.name.to_owned() } else { format!("{path}.{}", field.name) };
+        let here = if path.is_empty() {
+            field.name.to_owned()
+        } else {
+            format!("{path}.{}", field.name)
+        };
         match field.shape {
             Shape::Leaf(_) => keys.push(here),
             Shape::Table(inner) => collect(inner, &here, keys),
@@ -179,12 +216,17 @@ pub(super) fn meant(fields: &'static [Field], path: &str, key: &str) -> Meant {
     if let Some((_, here)) = BORROWED.iter().find(|(theirs, _)| *theirs == key) {
         return Meant::Elsewhere((*here).to_owned());
     }
-    let same_name = known_keys().into_iter().find(|known| known.rsplit('.').next() == Some(key));
+    let same_name = known_keys()
+        .into_iter()
+        .find(|known| known.rsplit('.').next() == Some(key));
     same_name.map_or(Meant::Nothing, Meant::Elsewhere)
 }
 
 /// The candidate that differs from `word` by a slip or two, if any.
-pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn closest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     candidates
         .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
@@ -192,21 +234,30 @@ pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance in characters.
+/// Insertions, deletions, changes and swaps of neighbours between two words, in characters.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
+    let mut earlier: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
+    let mut before_left = None;
     for (i, l) in left.chars().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        let mut next = vec![before];
-        for (above, r) in row.iter().skip(1).zip(&right) {
-            let change = diagonal + usize::from(l != *r);
-            diagonal = *above;
-            before = change.min(above + 1).min(before + 1);
-            next.push(before);
+        let mut next = vec![i + 1];
+        let mut before_right = None;
+        for (j, r) in right.iter().copied().enumerate() {
+            let at =
+                |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX - 1);
+            let mut least = (at(&row, j) + usize::from(l != r))
+                .min(at(&row, j + 1) + 1)
+                .min(at(&next, j) + 1);
+            if before_left == Some(r) && before_right == Some(l) && j > 0 {
+                least = least.min(at(&earlier, j - 1) + 1);
+            }
+            next.push(least);
+            before_right = Some(r);
         }
+        earlier = row;
         row = next;
+        before_left = Some(l);
     }
     row.last().copied().unwrap_or(0)
 }
@@ -221,8 +272,8 @@ mod tests {
             ("primry", Some("primary")),
             ("Primary", Some("primary")),
             ("replica", Some("replicas")),
-            ("nmae", None),
-            ("naem", None),
+            ("nmae", Some("name")),
+            ("emna", None),
             ("nam", Some("name")),
             ("password", None),
         ] {
@@ -233,7 +284,15 @@ mod tests {
 
     #[test]
     fn distances_count_single_changes() {
-        for (left, right, expected) in [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("size", "siez", 2)] {
+        for (left, right, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("size", "siez", 1),
+            ("prot", "port", 1),
+            ("ab", "ba", 1),
+        ] {
             assert_eq!(distance(left, right), expected, "{left} {right}");
         }
     }
@@ -241,10 +300,25 @@ mod tests {
     #[test]
     fn keys_of_other_sections_and_other_poolers_are_pointed_to() {
         for (path, fields, key, expected) in [
-            ("proxy", PROXY, "size", Meant::Elsewhere("pool.size".to_owned())),
-            ("proxy", PROXY, "max_client_conn", Meant::Elsewhere("proxy.clients_max".to_owned())),
+            (
+                "proxy",
+                PROXY,
+                "size",
+                Meant::Elsewhere("pool.size".to_owned()),
+            ),
+            (
+                "proxy",
+                PROXY,
+                "max_client_conn",
+                Meant::Elsewhere("proxy.clients_max".to_owned()),
+            ),
             ("pool", POOL, "sise", Meant::Sibling("size")),
-            ("auth", AUTH, "query", Meant::Later("list the users in users_file for now")),
+            (
+                "auth",
+                AUTH,
+                "query",
+                Meant::Later("list the users in users_file for now"),
+            ),
             ("auth", AUTH, "flavour", Meant::Nothing),
         ] {
             assert_eq!(meant(fields, path, key), expected, "{path}.{key}");

@@ -8,12 +8,17 @@ mod values;
 // what stands in it
 mod dsn;
 mod dsn_text;
+mod listen;
 mod passfile;
 mod users;
 // what it means
 mod check;
 mod databases;
 mod problems;
+mod tables;
+
+#[cfg(test)]
+mod tests;
 
 pub use check::{load, parse};
 pub use keys::known_keys;
@@ -181,9 +186,14 @@ pub struct Dsn {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     /// The full path of the socket file.
-    Unix { path: PathBuf },
+    Unix {
+        path: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

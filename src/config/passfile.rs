@@ -6,22 +6,38 @@
 use super::Endpoint;
 
 /// The password for one server, if a line fits.
-pub(super) fn password(text: &str, endpoint: &Endpoint, dbname: &str, user: &str) -> Option<String> {
+pub(super) fn password(
+    text: &str,
+    endpoint: &Endpoint,
+    dbname: &str,
+    user: &str,
+) -> Option<String> {
     let (hosts, port) = match endpoint {
         Endpoint::Tcp { host, port } => (vec![host.clone()], port.to_string()),
         Endpoint::Unix { path } => {
-            let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
-            let port = path.extension().map(|port| port.to_string_lossy().into_owned()).unwrap_or_default();
+            let folder = path
+                .parent()
+                .map(|folder| folder.display().to_string())
+                .unwrap_or_default();
+            let port = path
+                .extension()
+                .map(|port| port.to_string_lossy().into_owned())
+                .unwrap_or_default();
             (vec![folder, "localhost".to_owned()], port)
         }
     };
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let fields = fields(line)?;
-        let [host, port_field, database, user_field, password] = &fields;
-        let fits = |field: &String, value: &str| field == "*" || field == value;
-        let found = hosts.iter().any(|name| fits(host, name)) && fits(port_field, &port) && fits(database, dbname) && fits(user_field, user);
-        found.then(|| password.clone())
-    })
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let fields = fields(line)?;
+            let [host, port_field, database, user_field, password] = &fields;
+            let fits = |field: &String, value: &str| field == "*" || field == value;
+            let found = hosts.iter().any(|name| fits(host, name))
+                && fits(port_field, &port)
+                && fits(database, dbname)
+                && fits(user_field, user);
+            found.then(|| password.clone())
+        })
 }
 
 /// The five fields of a line, unescaped; `None` for a line that has fewer.
@@ -53,8 +69,13 @@ mod tests {
 
     #[test]
     fn the_first_line_that_fits_gives_the_password() {
-        let tcp = |host: &str, port| Endpoint::Tcp { host: host.to_owned(), port };
-        let socket = Endpoint::Unix { path: "/run/pg/.s.PGSQL.5432".into() };
+        let tcp = |host: &str, port| Endpoint::Tcp {
+            host: host.to_owned(),
+            port,
+        };
+        let socket = Endpoint::Unix {
+            path: "/run/pg/.s.PGSQL.5432".into(),
+        };
         for (text, endpoint, expected) in [
             ("h:5432:d:u:secret", tcp("h", 5432), Some("secret")),
             ("h:5432:d:u:secret", tcp("h", 5433), None),
@@ -71,7 +92,11 @@ mod tests {
             ("localhost:5432:d:u:secret", socket.clone(), Some("secret")),
             ("/run/pg:5432:d:u:secret", socket, Some("secret")),
         ] {
-            assert_eq!(password(text, &endpoint, "d", "u").as_deref(), expected, "{text} {endpoint:?}");
+            assert_eq!(
+                password(text, &endpoint, "d", "u").as_deref(),
+                expected,
+                "{text} {endpoint:?}"
+            );
         }
     }
 }

@@ -77,7 +77,10 @@ pub(super) fn parse(text: &str) -> (Users, Vec<(usize, Fault)>) {
         }
         let added = entry(line).and_then(|(user, secret)| {
             if users.contains_key(&user) {
-                return Err(Fault::new(format!("the user {user:?} is listed a second time"), "keep one line for each user"));
+                return Err(Fault::new(
+                    format!("the user {user:?} is listed a second time"),
+                    "keep one line for each user",
+                ));
             }
             users.insert(user, secret);
             Ok(())
@@ -90,9 +93,10 @@ pub(super) fn parse(text: &str) -> (Users, Vec<(usize, Fault)>) {
 }
 
 fn entry(line: &str) -> Result<(String, Secret), Fault> {
-    let (user, rest) = quoted(line).ok_or_else(|| Fault::new("the user name is not in double quotes", FORMAT))?;
-    let (secret, _) =
-        quoted(rest.trim_start()).ok_or_else(|| Fault::new("no secret in double quotes follows the user name", FORMAT))?;
+    let (user, rest) =
+        quoted(line).ok_or_else(|| Fault::new("the user name is not in double quotes", FORMAT))?;
+    let (secret, _) = quoted(rest.trim_start())
+        .ok_or_else(|| Fault::new("no secret in double quotes follows the user name", FORMAT))?;
     if user.is_empty() {
         return Err(Fault::new("the user name is empty", FORMAT));
     }
@@ -146,9 +150,17 @@ fn scram_secret(text: &str) -> Option<Secret> {
     let (head, keys) = text.split_once('$')?;
     let (iterations, salt) = head.split_once(':')?;
     let (stored_key, server_key) = keys.split_once(':')?;
-    let key = |text: &str| STANDARD.decode(text).ok().filter(|key| key.len() == KEY_BYTES);
+    let key = |text: &str| {
+        STANDARD
+            .decode(text)
+            .ok()
+            .filter(|key| key.len() == KEY_BYTES)
+    };
     Some(Secret::Scram {
-        iterations: iterations.parse().ok().filter(|iterations| *iterations > 0)?,
+        iterations: iterations
+            .parse()
+            .ok()
+            .filter(|iterations| *iterations > 0)?,
         salt: STANDARD.decode(salt).ok().filter(|salt| !salt.is_empty())?,
         stored_key: key(stored_key)?,
         server_key: key(server_key)?,
@@ -170,16 +182,41 @@ mod tests {
         let md5 = "0123456789abcdef0123456789abcdef";
         for (line, user, secret) in [
             (r#""ann" "secret""#.to_owned(), "ann", plain("secret")),
-            (r#"  "ann"    "secret"  "ignored" and more"#.to_owned(), "ann", plain("secret")),
-            (r#""a""nn" "se""cr""et""#.to_owned(), "a\"nn", plain("se\"cr\"et")),
-            (r#""ann" "with ; and # inside""#.to_owned(), "ann", plain("with ; and # inside")),
-            (format!(r#""ann" "md5{md5}""#), "ann", Secret::Md5(md5.to_owned())),
-            (format!(r#""ann" "md5{}""#, md5.to_uppercase()), "ann", Secret::Md5(md5.to_owned())),
+            (
+                r#"  "ann"    "secret"  "ignored" and more"#.to_owned(),
+                "ann",
+                plain("secret"),
+            ),
+            (
+                r#""a""nn" "se""cr""et""#.to_owned(),
+                "a\"nn",
+                plain("se\"cr\"et"),
+            ),
+            (
+                r#""ann" "with ; and # inside""#.to_owned(),
+                "ann",
+                plain("with ; and # inside"),
+            ),
+            (
+                format!(r#""ann" "md5{md5}""#),
+                "ann",
+                Secret::Md5(md5.to_owned()),
+            ),
+            (
+                format!(r#""ann" "md5{}""#, md5.to_uppercase()),
+                "ann",
+                Secret::Md5(md5.to_owned()),
+            ),
             (r#""ann" "md5short""#.to_owned(), "ann", plain("md5short")),
             (
                 format!(r#""ann" "SCRAM-SHA-256$4096:c2FsdA==${KEY}:{KEY}""#),
                 "ann",
-                Secret::Scram { iterations: 4096, salt: b"salt".to_vec(), stored_key: vec![0; 32], server_key: vec![0; 32] },
+                Secret::Scram {
+                    iterations: 4096,
+                    salt: b"salt".to_vec(),
+                    stored_key: vec![0; 32],
+                    server_key: vec![0; 32],
+                },
             ),
         ] {
             let (users, faults) = parse(&line);
@@ -195,27 +232,69 @@ mod tests {
         let mut names: Vec<&str> = users.names().collect();
         names.sort_unstable();
         assert_eq!(names, ["ann", "cid"]);
-        assert_eq!(faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [6]);
+        assert_eq!(
+            faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
+            [6]
+        );
     }
 
     #[test]
     fn each_fault_names_its_line_and_shows_no_secret() {
         for (text, line, problem) in [
-            ("ann \"hunter2\"", 1, "the user name is not in double quotes"),
+            (
+                "ann \"hunter2\"",
+                1,
+                "the user name is not in double quotes",
+            ),
             ("\"ann hunter2", 1, "the user name is not in double quotes"),
-            ("\n\"ann\"", 2, "no secret in double quotes follows the user name"),
-            ("\"ann\"\"hunter2\"", 1, "no secret in double quotes follows the user name"),
-            ("\"ann\" hunter2", 1, "no secret in double quotes follows the user name"),
-            ("\"ann\" \"hunter2", 1, "no secret in double quotes follows the user name"),
+            (
+                "\n\"ann\"",
+                2,
+                "no secret in double quotes follows the user name",
+            ),
+            (
+                "\"ann\"\"hunter2\"",
+                1,
+                "no secret in double quotes follows the user name",
+            ),
+            (
+                "\"ann\" hunter2",
+                1,
+                "no secret in double quotes follows the user name",
+            ),
+            (
+                "\"ann\" \"hunter2",
+                1,
+                "no secret in double quotes follows the user name",
+            ),
             ("\"\" \"hunter2\"", 1, "the user name is empty"),
             ("\"ann\" \"\"", 1, "the secret of \"ann\" is empty"),
-            ("\"ann\" \"hunter2\"\n\"ann\" \"hunter2\"", 2, "the user \"ann\" is listed a second time"),
-            ("\"ann\" \"SCRAM-SHA-256$hunter2\"", 1, "the SCRAM secret of \"ann\" is damaged"),
-            ("\"ann\" \"SCRAM-SHA-256$0:c2FsdA==$hunter2:hunter2\"", 1, "the SCRAM secret of \"ann\" is damaged"),
-            ("\"ann\" \"SCRAM-SHA-256$4096:c2FsdA==$aHVudGVyMg==:aHVudGVyMg==\"", 1, "the SCRAM secret of \"ann\" is damaged"),
+            (
+                "\"ann\" \"hunter2\"\n\"ann\" \"hunter2\"",
+                2,
+                "the user \"ann\" is listed a second time",
+            ),
+            (
+                "\"ann\" \"SCRAM-SHA-256$hunter2\"",
+                1,
+                "the SCRAM secret of \"ann\" is damaged",
+            ),
+            (
+                "\"ann\" \"SCRAM-SHA-256$0:c2FsdA==$hunter2:hunter2\"",
+                1,
+                "the SCRAM secret of \"ann\" is damaged",
+            ),
+            (
+                "\"ann\" \"SCRAM-SHA-256$4096:c2FsdA==$aHVudGVyMg==:aHVudGVyMg==\"",
+                1,
+                "the SCRAM secret of \"ann\" is damaged",
+            ),
         ] {
             let (_, faults) = parse(text);
-            let found: Vec<(usize, &str)> = faults.iter().map(|(line, fault)| (*line, fault.problem.as_str())).collect();
+            let found: Vec<(usize, &str)> = faults
+                .iter()
+                .map(|(line, fault)| (*line, fault.problem.as_str()))
+                .collect();
             assert_eq!(found, [(line, problem)], "{text}");
             assert!(!format!("{faults:?}").contains("hunter2"), "{text}");
         }
@@ -223,8 +302,14 @@ mod tests {
 
     #[test]
     fn secrets_are_hidden_from_logs() {
-        let (users, _) = parse("\"ann\" \"hunter2\"\n\"bob\" \"md50123456789abcdef0123456789abcdef\"");
+        let (users, _) =
+            parse("\"ann\" \"hunter2\"\n\"bob\" \"md50123456789abcdef0123456789abcdef\"");
         let shown = format!("{users:?}");
-        assert!(shown.contains("ann") && !shown.contains("hunter2") && !shown.contains("0123456789abcdef"), "{shown}");
+        assert!(
+            shown.contains("ann")
+                && !shown.contains("hunter2")
+                && !shown.contains("0123456789abcdef"),
+            "{shown}"
+        );
     }
 }

@@ -16,11 +16,15 @@ pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A duration such as `250ms`, `30s`, `5min` or `1h 30min`.
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
-    const REMEDY: &str = "write a number with a unit (ms, s, min, h, d), such as \"250ms\", \"30s\" or \"5min\"";
+    const REMEDY: &str =
+        "write a number with a unit (ms, s, min, h, d), such as \"250ms\", \"30s\" or \"5min\"";
     let parsed = humantime::parse_duration(text.trim())
         .map_err(|_| Fault::new(format!("{text:?} is not a duration"), REMEDY))?;
     if parsed > DURATION_MAX {
-        return Err(Fault::new(format!("{text:?} is longer than a year"), REMEDY));
+        return Err(Fault::new(
+            format!("{text:?} is longer than a year"),
+            REMEDY,
+        ));
     }
     Ok(parsed)
 }
@@ -49,7 +53,11 @@ pub(super) fn size(text: &str) -> Result<u64, Fault> {
 }
 
 /// Replaces each `${NAME}` by the variable's value, passed through `encode`; `$${` stands for a literal `${`.
-pub(super) fn expand(text: &str, environment: Environment, encode: fn(&str) -> String) -> Result<String, Fault> {
+pub(super) fn expand(
+    text: &str,
+    environment: Environment,
+    encode: fn(&str) -> String,
+) -> Result<String, Fault> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -60,7 +68,10 @@ pub(super) fn expand(text: &str, environment: Environment, encode: fn(&str) -> S
             continue;
         }
         let Some((name, after)) = after.split_once('}') else {
-            return Err(Fault::new("a \"${\" has no closing \"}\"", "write ${NAME}, or $${ for the two characters themselves"));
+            return Err(Fault::new(
+                "a \"${\" has no closing \"}\"",
+                "write ${NAME}, or $${ for the two characters themselves",
+            ));
         };
         out.push_str(before);
         out.push_str(&encode(&variable(name, environment)?));
@@ -126,7 +137,11 @@ mod tests {
             ("2years", None),
             ("99999999999999999999h", None),
         ] {
-            assert_eq!(duration(text).ok(), expected.map(Duration::from_millis), "{text}");
+            assert_eq!(
+                duration(text).ok(),
+                expected.map(Duration::from_millis),
+                "{text}"
+            );
         }
     }
 
@@ -167,13 +182,26 @@ mod tests {
             ("$${USER_NAME}", Ok("${USER_NAME}")),
             ("${NESTED}", Ok("${USER_NAME}")),
             ("ü${USER_NAME}", Ok("üshop")),
-            ("${MISSING}", Err("the environment variable MISSING is not set")),
+            (
+                "${MISSING}",
+                Err("the environment variable MISSING is not set"),
+            ),
             ("${USER_NAME", Err("a \"${\" has no closing \"}\"")),
-            ("${}", Err("between \"${\" and \"}\" stands no name of an environment variable")),
-            ("${a b}", Err("between \"${\" and \"}\" stands no name of an environment variable")),
+            (
+                "${}",
+                Err("between \"${\" and \"}\" stands no name of an environment variable"),
+            ),
+            (
+                "${a b}",
+                Err("between \"${\" and \"}\" stands no name of an environment variable"),
+            ),
         ] {
             let found = expand(text, &environment, str::to_owned).map_err(|fault| fault.problem);
-            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+            assert_eq!(
+                found,
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
         }
     }
 }
