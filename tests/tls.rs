@@ -377,3 +377,44 @@ async fn a_client_may_begin_tls_at_once_if_it_names_the_protocol() {
     stream.flush().await.unwrap();
     assert_eq!(server.await.unwrap(), (true, 2));
 }
+
+#[tokio::test]
+async fn a_client_that_begins_tls_at_once_without_naming_the_protocol_is_refused() {
+    let certificates = Certificates::new();
+    let pair = certificates.make("server", Kind::LOCALHOST);
+    let acceptor = Acceptor::load(&pair.cert, &pair.key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let stream = Stream::from_tcp(tcp).unwrap();
+        let failed = negotiate(stream, Some(&acceptor), Policy::default())
+            .await
+            .unwrap_err();
+        assert!(failed.stream.is_none());
+        failed.error
+    });
+    let pem = std::fs::read(certificates.root()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_pemfile::certs(&mut pem.as_slice()).flatten());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let tls = connector
+        .connect("localhost".try_into().unwrap(), tcp)
+        .await;
+    let error = server.await.unwrap();
+    assert!(
+        matches!(
+            error,
+            pgherd::wire::startup::StartupError::Tls(TlsError::NoProtocolNamed)
+        ),
+        "{error:?}"
+    );
+    drop(tls);
+}

@@ -1,5 +1,8 @@
 //! An authority that signs certificates of the kinds that PostgreSQL's users have, in a folder of its own.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
