@@ -4,6 +4,7 @@
 //! dropped in any state but idle.
 
 pub mod connect;
+pub mod control;
 pub mod pool;
 pub mod pools;
 pub mod replies;

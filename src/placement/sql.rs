@@ -54,9 +54,9 @@ pub const READ_SHARDS: &str = "SELECT shard_id, name FROM pgherd.shards ORDER BY
 /// epoch, the map with commas; one row.
 pub const READ_PLACEMENT: &str =
     "SELECT epoch, pg_catalog.array_to_string(map, ',') FROM pgherd.placement";
-/// schema, table, rule, first key column, first key type, shard_id; in order.
-pub const READ_RULES: &str = "SELECT table_schema, table_name, rule, key_columns[1], key_types[1], shard_id \
-    FROM pgherd.rules ORDER BY table_schema, table_name";
+/// schema, table, rule, first key column, first key type, shard name; in order.
+pub const READ_RULES: &str = "SELECT r.table_schema, r.table_name, r.rule, r.key_columns[1], r.key_types[1], s.name \
+    FROM pgherd.rules AS r LEFT JOIN pgherd.shards AS s ON s.shard_id = r.shard_id ORDER BY 1, 2";
 
 /// The transaction advisory lock that whoever changes schema `pgherd` holds: two proxies' `init` wait for each other.
 /// The number is the bytes `pgherd` and version 1.
