@@ -13,11 +13,9 @@ mod herd;
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use herd::{Herd, config_of, nowhere_database, sharded, table};
-use pgherd::backend::control::{Control, ControlError, ControlLimits};
-use pgherd::config::{Database, Dsn, TableRule};
+use pgherd::config::{Database, TableRule};
 use pgherd::demo::{Options, Servers};
 use pgherd::error::{Report, Severity};
 use pgherd::names::{ShardId, ShardName};
@@ -596,78 +594,4 @@ async fn check_connect_says_what_would_hurt() {
         findings.iter().all(|f| f.severity != Severity::Error),
         "{findings:#?}"
     );
-}
-
-// ── control connections ─────────────────────────────────────────────────────────────────────────────────────────
-
-#[tokio::test]
-async fn control_connections_tell_errors_end_transactions_and_time_out() {
-    let (dsn, control) = herd::database_of_its_own("control", 0);
-    let rows = control
-        .rows("SELECT 1, NULL, 'a'; SELECT 2, 'b', current_setting('application_name')")
-        .await
-        .unwrap();
-    let text = |value: &str| Some(value.to_owned());
-    assert_eq!(
-        rows,
-        [
-            [text("1"), None, text("a")],
-            [text("2"), text("b"), text("pgherd")]
-        ]
-    );
-
-    let error = control.rows("SELECT 1/0").await.unwrap_err();
-    assert_eq!(
-        (error.sqlstate().code(), error.to_string()),
-        ("22012", "control: division by zero".to_owned())
-    );
-
-    control
-        .execute("CREATE TABLE public.t (i int)")
-        .await
-        .unwrap();
-    let mut dropped = control.begin().await.unwrap();
-    dropped
-        .execute("INSERT INTO public.t VALUES (1)")
-        .await
-        .unwrap();
-    drop(dropped);
-    let mut kept = control.begin().await.unwrap();
-    kept.execute("INSERT INTO public.t VALUES (2)")
-        .await
-        .unwrap();
-    kept.commit().await.unwrap();
-    let mut failed = control.begin().await.unwrap();
-    failed
-        .execute("INSERT INTO public.t VALUES (3)")
-        .await
-        .unwrap();
-    failed.execute("SELECT 1/0").await.unwrap_err();
-    assert!(matches!(
-        failed.commit().await,
-        Err(ControlError::TransactionFailed { .. })
-    ));
-    assert_eq!(
-        control.rows("SELECT i FROM public.t").await.unwrap(),
-        [[text("2")]]
-    );
-
-    let limits = ControlLimits {
-        statement_timeout: Duration::from_millis(50),
-        ..ControlLimits::default()
-    };
-    let hurried = Control::new("control", &dsn, limits).unwrap();
-    let error = hurried.rows("SELECT pg_sleep(60)").await.unwrap_err();
-    assert!(error.is_server("57014"), "{error:?}");
-
-    let wrong = Dsn {
-        dbname: "absent".to_owned(),
-        ..dsn
-    };
-    let error = Control::new("control", &wrong, ControlLimits::default())
-        .unwrap()
-        .rows("SELECT 1")
-        .await
-        .unwrap_err();
-    assert!(error.is_server("3D000"), "{error:?}");
 }

@@ -4,11 +4,12 @@
 //! For what pgherd asks in its own name: placement, catalogue, probes, recovery. Clients' statements never come here,
 //! for rows are text and nothing of the reply but rows is kept.
 //!
-//! What would surprise: a session always runs with `search_path = pg_catalog`, so a stranger's function in `public`
-//! cannot get between. And a transaction dropped before its commit takes its connection with it: the server rolls
-//! back, and the pool never sees a session in an unknown state.
+//! What would surprise: a session begins with `search_path = pg_catalog`, so a stranger's function in `public` cannot
+//! get between (`RESET search_path` gives the server's own back). And a transaction dropped before its commit takes its
+//! connection with it: the server rolls back, and the pool never sees a session in an unknown state.
 
 mod error;
+mod settings;
 mod tls;
 
 pub use error::ControlError;
@@ -16,14 +17,15 @@ pub use error::ControlError;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    TimeoutType,
 };
-use tokio_postgres::config::{SslMode as PgSslMode, TargetSessionAttrs};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use self::settings::{connection_settings, encryption};
 use self::tls::Tls;
-use super::connect::{ConnectError, Encryption};
-use crate::config::{Dsn, Endpoint, SslMode};
+use super::connect::Encryption;
+use crate::config::Dsn;
 use crate::error::SqlState;
 
 /// Rows as text, in the server's output format; `None` is NULL.
@@ -75,7 +77,7 @@ impl Control {
             connect_timeout: dsn.connect_timeout.unwrap_or(limits.connect_timeout),
             ..limits
         };
-        let config = connection_settings(&server, dsn, limits)?;
+        let config = connection_settings(&server, dsn, limits.connect_timeout)?;
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Verified,
         };
@@ -90,6 +92,7 @@ impl Control {
             .wait_timeout(Some(limits.connect_timeout))
             .create_timeout(Some(limits.connect_timeout))
             .recycle_timeout(Some(limits.connect_timeout))
+            .post_create(settle(limits.statement_timeout))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| ControlError::Unreachable {
@@ -176,6 +179,15 @@ impl Control {
                     cause: with_sources(&error),
                 },
             },
+            PoolError::PostCreateHook(HookError::Backend(error)) => {
+                match server_error(&server, &error) {
+                    Some(refusal) => refusal,
+                    None => ControlError::Unreachable {
+                        server,
+                        cause: with_sources(&error),
+                    },
+                }
+            }
             other => ControlError::Unreachable {
                 server,
                 cause: other.to_string(),
@@ -351,75 +363,18 @@ fn text_rows(messages: &[SimpleQueryMessage]) -> Rows {
         .collect()
 }
 
-fn connection_settings(
-    server: &str,
-    dsn: &Dsn,
-    limits: ControlLimits,
-) -> Result<tokio_postgres::Config, ControlError> {
-    let server = || server.to_owned();
-    let Some(user) = &dsn.user else {
-        return Err(ControlError::NoUser { server: server() });
-    };
-    let mut config = tokio_postgres::Config::new();
-    config
-        .user(user)
-        .dbname(&dsn.dbname)
-        .application_name("pgherd");
-    if let Some(password) = &dsn.password {
-        config.password(&password.0);
-    }
-    for endpoint in &dsn.hosts {
-        match endpoint {
-            Endpoint::Tcp { host, port } => config.host(host).port(*port),
-            Endpoint::Unix { path } => {
-                let port = path
-                    .file_name()
-                    .and_then(|name| name.to_str()?.strip_prefix(".s.PGSQL.")?.parse().ok());
-                let (Some(folder), Some(port)) = (path.parent(), port) else {
-                    return Err(ControlError::SocketName { server: server() });
-                };
-                config.host_path(folder).port(port)
-            }
-        };
-    }
-    if dsn.hosts.len() > 1 {
-        // Several hosts are the same shard before and after a failover: only its primary will do.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    }
-    config.connect_timeout(limits.connect_timeout);
-    config.ssl_mode(match dsn.tls.mode {
-        _ if !reaches_over_tcp(dsn) => PgSslMode::Disable,
-        SslMode::Disable => PgSslMode::Disable,
-        SslMode::Prefer => PgSslMode::Prefer,
-        // What is verified is the connector's affair.
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => PgSslMode::Require,
-    });
-    let ours = format!(
-        "-c statement_timeout={} -c search_path=pg_catalog",
-        limits.statement_timeout.as_millis()
+/// How a session begins. By `SET` and not in the start-up message, so that `RESET` still finds the server's own values.
+fn settle(statement_timeout: Duration) -> Hook {
+    let text = format!(
+        "SET search_path = pg_catalog; SET statement_timeout = {}",
+        statement_timeout.as_millis()
     );
-    config.options(
-        dsn.options
-            .as_ref()
-            .map_or(ours.clone(), |theirs| format!("{theirs} {ours}")),
-    );
-    Ok(config)
-}
-
-/// Unix sockets have no TLS, whatever `sslmode` says, as in libpq.
-fn reaches_over_tcp(dsn: &Dsn) -> bool {
-    dsn.hosts
-        .iter()
-        .any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. }))
-}
-
-fn encryption(server: &str, dsn: &Dsn) -> Result<Encryption, ControlError> {
-    if !reaches_over_tcp(dsn) {
-        return Ok(Encryption::Off);
-    }
-    Encryption::load(&dsn.tls).map_err(|cause: ConnectError| ControlError::TlsFiles {
-        server: server.to_owned(),
-        cause: Box::new(cause),
+    Hook::async_fn(move |client, _| {
+        let text = text.clone();
+        Box::pin(async move {
+            let done = client.simple_query(&text).await;
+            done.map(drop).map_err(HookError::Backend)
+        })
     })
 }
 
@@ -453,86 +408,12 @@ fn with_sources(error: &tokio_postgres::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Password, ServerTls};
     use crate::error::Report;
-
-    fn dsn() -> Dsn {
-        Dsn {
-            hosts: vec![Endpoint::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: 1,
-            }],
-            dbname: "shop".to_owned(),
-            user: Some("control".to_owned()),
-            password: Some(Password("correct horse".to_owned())),
-            tls: ServerTls::default(),
-            connect_timeout: None,
-            application_name: None,
-            options: None,
-        }
-    }
-
-    fn refusal(dsn: &Dsn) -> ControlError {
-        Control::new("shop/s0", dsn, ControlLimits::default()).unwrap_err()
-    }
-
-    #[test]
-    fn a_string_that_cannot_serve_is_refused_before_connecting() {
-        let error = refusal(&Dsn {
-            user: None,
-            ..dsn()
-        });
-        assert_eq!(
-            error.to_string(),
-            "shop/s0: the control connection string names no user"
-        );
-        assert!(error.advice().unwrap().contains("`control`"));
-        let unix = Endpoint::Unix {
-            path: "/tmp/postgres.sock".into(),
-        };
-        assert!(matches!(
-            refusal(&Dsn {
-                hosts: vec![unix],
-                ..dsn()
-            }),
-            ControlError::SocketName { .. }
-        ));
-    }
-
-    #[test]
-    fn the_session_is_named_limited_and_blind_to_other_schemas() {
-        let theirs = Dsn {
-            options: Some("-c work_mem=64kB".to_owned()),
-            ..dsn()
-        };
-        let config = connection_settings("s", &theirs, ControlLimits::default()).unwrap();
-        assert_eq!(config.get_application_name(), Some("pgherd"));
-        assert_eq!(
-            config.get_options(),
-            Some("-c work_mem=64kB -c statement_timeout=30000 -c search_path=pg_catalog")
-        );
-        let unix = Endpoint::Unix {
-            path: "/run/pg/.s.PGSQL.5433".into(),
-        };
-        let config = connection_settings(
-            "s",
-            &Dsn {
-                hosts: vec![unix],
-                ..dsn()
-            },
-            ControlLimits::default(),
-        )
-        .unwrap();
-        assert_eq!(config.get_ports(), [5433]);
-        assert_eq!(
-            config.get_hosts(),
-            [tokio_postgres::config::Host::Unix("/run/pg".into())]
-        );
-    }
 
     #[tokio::test]
     async fn a_dead_server_is_unreachable_and_the_error_shows_no_secret_and_no_address() {
-        let control = Control::new("shop/s0", &dsn(), ControlLimits::default()).unwrap();
+        let control =
+            Control::new("shop/s0", &settings::tests::dsn(), ControlLimits::default()).unwrap();
         let error = control.rows("SELECT 1").await.unwrap_err();
         assert!(
             matches!(error, ControlError::Unreachable { .. }),
