@@ -1,0 +1,8 @@
+//! Every decoder of a message's body.
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../tests/support/wire_checks.rs"]
+mod wire_checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wire_checks::decoders(bytes));

@@ -1,0 +1,8 @@
+//! Values of sharding keys in text and in binary.
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../tests/support/wire_checks.rs"]
+mod wire_checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wire_checks::key(bytes));

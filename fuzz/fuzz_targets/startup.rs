@@ -1,0 +1,8 @@
+//! First messages and the options in them.
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../tests/support/wire_checks.rs"]
+mod wire_checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wire_checks::startup(bytes));
