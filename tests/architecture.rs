@@ -82,7 +82,7 @@ const DOORS: &[(&str, &str)] = &[
     ("consistent_hash_ring", "placement/ring.rs"),
     ("deadpool_postgres", "backend/control.rs"),
     ("tokio_postgres", "backend/control.rs config/dsn.rs demo/"),
-    ("postgres_protocol", "backend/connect.rs"),
+    ("postgres_protocol", "backend/connect.rs backend/connect/"),
     ("toml", "config/"),
     ("serde", "config/"),
     ("metrics", "telemetry/"),

@@ -3,4 +3,11 @@
 //! A [`Server`](server::Server) knows what it still owes its borrower ([`replies`]) and leaves its pool when it is
 //! dropped in any state but idle.
 
+pub mod connect;
+pub mod control;
+pub mod pool;
+pub mod pools;
 pub mod replies;
+pub mod server;
+pub mod settings;
+pub mod worker;

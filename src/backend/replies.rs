@@ -26,11 +26,15 @@ pub enum Expect {
     Query,
     /// A Query of ours: the same, and none of it is shown.
     HiddenQuery,
+    /// One shard's part of an answer, up to ReadyForQuery: its rows are shown, its description only where `first`;
+    /// tag and error are kept for whoever puts the parts together.
+    Part { first: bool },
     Sync,
     HiddenSync,
     Parse(Option<StatementId>),
     HiddenParse(Option<StatementId>),
     Bind,
+    HiddenBind,
     Describe,
     Execute,
     Close,
@@ -50,7 +54,7 @@ impl Expect {
     }
 
     fn is_simple(&self) -> bool {
-        matches!(self, Expect::Query | Expect::HiddenQuery | Expect::PoisonQuery(_))
+        matches!(self, Expect::Query | Expect::HiddenQuery | Expect::Part { .. } | Expect::PoisonQuery(_))
     }
 }
 
@@ -72,18 +76,22 @@ pub struct Replies {
     pass_hidden: bool,
     /// An extended message failed and no Sync was sent yet: the server ignores all until then, and so do we.
     skipping: bool,
+    /// Extended messages were sent and no Sync yet: an implicit transaction may be open.
+    unsynced: bool,
     /// The server waits for CopyData; it ignores Sync and Flush meanwhile.
     copying_in: bool,
     pub status: Status,
     /// A FATAL of the server, whole: its last words.
     pub last_words: Option<Vec<u8>>,
-    /// The error of a hidden message.
+    /// The error of a hidden message or of a part.
     pub hidden_error: Option<Vec<u8>>,
+    /// Rows that a part's CommandComplete counted.
+    pub part_rows: u64,
     /// Statements whose Parse failed or was skipped: the server does not have them.
     pub unparsed: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
-    /// Rows and results are dropped until the current statement ends.
+    /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
 }
 
@@ -100,10 +108,12 @@ impl Default for Replies {
             pass: 0,
             pass_hidden: false,
             skipping: false,
+            unsynced: false,
             copying_in: false,
             status: Status::Idle,
             last_words: None,
             hidden_error: None,
+            part_rows: 0,
             unparsed: Vec::new(),
             parameters: Vec::new(),
             errors: 0,
@@ -112,22 +122,22 @@ impl Default for Replies {
 }
 
 impl Replies {
-    /// Everything sent was answered, to the last byte.
+    /// Everything sent was answered, to the last byte; a Sync may still be missing.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.expected.is_empty() && self.pass == 0 && !self.skipping
+        self.expected.is_empty() && self.pass == 0
     }
 
     /// Nothing is owed and no transaction is open: the server may serve somebody else.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.settled() && self.status == Status::Idle && self.last_words.is_none()
+        self.settled() && !self.unsynced && self.status == Status::Idle && self.last_words.is_none()
     }
 
     /// A Sync is still missing for what was sent.
     #[must_use]
     pub fn unsynced(&self) -> bool {
-        self.skipping || self.expected.back().is_some_and(|last| !last.is_sync() && !last.is_simple())
+        self.unsynced
     }
 
     #[must_use]
@@ -138,6 +148,14 @@ impl Replies {
     #[must_use]
     pub fn copying_in(&self) -> bool {
         self.copying_in
+    }
+
+    /// How many answers the client waits for, each with a ReadyForQuery of its own, and whether more was sent behind
+    /// the last of them.
+    #[must_use]
+    pub fn owed(&self) -> (usize, bool) {
+        let shown = |expect: &&Expect| matches!(expect, Expect::Query | Expect::Sync | Expect::PoisonQuery(_));
+        (self.expected.iter().filter(shown).count(), self.unsynced)
     }
 
     /// How many ErrorResponses the server sent.
@@ -153,11 +171,17 @@ impl Replies {
             Expect::Sync | Expect::HiddenSync if self.copying_in => {}
             Expect::Sync | Expect::HiddenSync => {
                 self.skipping = false;
+                self.unsynced = false;
                 self.expected.push_back(expect);
             }
             _ if self.skipping && !expect.is_simple() => {}
             Expect::Answer(bytes) if self.expected.is_empty() => out.extend_from_slice(&bytes),
-            _ => self.expected.push_back(expect),
+            Expect::Answer(_) => self.expected.push_back(expect),
+            _ => {
+                // A Query ends what extended messages began.
+                self.unsynced = !expect.is_simple();
+                self.expected.push_back(expect);
+            }
         }
     }
 
@@ -214,8 +238,16 @@ impl Replies {
     }
 
     fn judge<'a>(&mut self, tag: u8, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
-        let hidden = matches!(self.expected.front(), Some(Expect::HiddenQuery));
+        let front = self.expected.front();
+        let hidden = match front {
+            Some(Expect::HiddenQuery) => true,
+            Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
+            _ => false,
+        };
         let shown = if hidden { Verdict::Hide } else { Verdict::Forward };
+        if tag == b'C' && matches!(front, Some(Expect::Part { .. })) {
+            self.part_rows += rows_of_tag(whole)?;
+        }
         match tag {
             b'D' | b'd' | b'H' | b'W' | b'c' | b'V' | b't' | b'N' => Ok(shown),
             b'A' => Ok(Verdict::Forward),
@@ -224,7 +256,11 @@ impl Replies {
                 Expect::HiddenParse(_) => Some(Verdict::Hide),
                 _ => None,
             }),
-            b'2' => self.settle(tag, |front| matches!(front, Expect::Bind).then_some(Verdict::Forward)),
+            b'2' => self.settle(tag, |front| match front {
+                Expect::Bind => Some(Verdict::Forward),
+                Expect::HiddenBind => Some(Verdict::Hide),
+                _ => None,
+            }),
             b'3' => self.settle(tag, |front| match front {
                 Expect::Close => Some(Verdict::Forward),
                 Expect::HiddenClose => Some(Verdict::Hide),
@@ -280,6 +316,7 @@ impl Replies {
     fn begin_copy_in(&mut self) {
         self.copying_in = true;
         if matches!(self.expected.front(), Some(Expect::Execute)) {
+            self.unsynced = true;
             while self.expected.get(1).is_some_and(Expect::is_sync) {
                 self.expected.remove(1);
             }
@@ -300,7 +337,7 @@ impl Replies {
         let verdict = match self.expected.front_mut() {
             None => return Err(FrameError::Malformed { tag: b'E', what: "answers nothing that was asked" }),
             Some(Expect::Query) => return Ok(Verdict::Forward),
-            Some(Expect::HiddenQuery) => Verdict::Hide,
+            Some(Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenBind) => Verdict::Hide,
             Some(Expect::PoisonQuery(error)) => return Ok(Verdict::Replace(Cow::Owned(error.to_vec()))),
             Some(Expect::PoisonParse(error)) => Verdict::Replace(Cow::Owned(error.to_vec())),
             Some(Expect::HiddenClose | Expect::HiddenSync) => Verdict::Hide,
@@ -309,7 +346,7 @@ impl Replies {
         if matches!(verdict, Verdict::Hide) {
             self.hidden_error = Some(whole.unwrap_or_default().to_vec());
         }
-        if !matches!(self.expected.front(), Some(Expect::HiddenQuery)) {
+        if !self.expected.front().is_some_and(Expect::is_simple) {
             self.skip_to_sync();
         }
         Ok(verdict)
@@ -332,14 +369,21 @@ impl Replies {
         self.status = decode::ready_for_query(whole.and_then(|w| w.get(HEADER_BYTES..)).unwrap_or_default())?;
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::HiddenSync => Some(Verdict::Hide),
+            Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
             _ => None,
         })
     }
 }
 
 fn must_be_whole(tag: u8) -> bool {
-    matches!(tag, b'Z' | b'E' | b'S')
+    matches!(tag, b'Z' | b'E' | b'S' | b'C')
+}
+
+/// The count at the end of a tag such as `SELECT 3`.
+fn rows_of_tag(whole: Option<&[u8]>) -> Result<u64, FrameError> {
+    let tag = decode::command_complete(whole.and_then(|whole| whole.get(HEADER_BYTES..)).unwrap_or_default())?;
+    let count = tag.rsplit(|&byte| byte == b' ').next().and_then(|word| std::str::from_utf8(word).ok());
+    Ok(count.and_then(|word| word.parse().ok()).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -423,7 +467,7 @@ mod tests {
     fn after_an_error_messages_are_ignored_until_sync_comes() {
         let mut replies = expecting(&[Expect::Parse(None)]);
         assert_eq!(seen(&mut replies, ERROR, 100), ERROR);
-        assert!(replies.skipping() && !replies.idle());
+        assert!(replies.skipping() && replies.settled() && !replies.idle());
         replies.expect(Expect::Bind, &mut Vec::new());
         replies.expect(Expect::Sync, &mut Vec::new());
         assert_eq!(seen(&mut replies, READY, 100), READY);

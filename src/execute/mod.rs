@@ -1,1 +1,8 @@
-//! Not furnished yet.
+//! Running what was planned: relaying between one client and one server, and putting the parts of several servers
+//! together. Drives the servers that it is handed; borrows none.
+
+mod relay;
+mod scatter;
+
+pub use relay::{Broken, poll_replies, settle};
+pub use scatter::{Part, scatter};

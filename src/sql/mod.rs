@@ -1,1 +1,8 @@
-//! Not furnished yet.
+//! SQL as pgherd needs it: [`scan`] looks at bytes (where statements end, what each one begins with), `understand`
+//! parses one statement into our own model. Pure; sqlparser is named in this room only.
+//!
+//! Session state never depends on a parse: BEGIN, SET, COPY and their kin are recognised by the scanner, which takes
+//! any bytes and cannot fail.
+
+pub mod scan;
+pub mod verb;

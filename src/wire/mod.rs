@@ -7,3 +7,14 @@
 pub mod decode;
 pub mod encode;
 pub mod frame;
+
+// connections, and how they begin
+pub mod authenticate;
+mod certificate;
+pub mod channel;
+mod parameters;
+pub mod scram;
+pub mod socket;
+pub mod startup;
+pub mod stream;
+pub mod tls;

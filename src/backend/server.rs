@@ -1,0 +1,352 @@
+//! One logged-in connection to a PostgreSQL server: its stream, what it still owes, which statements it knows, and the
+//! lease that ties it to its pool.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::connect::{self, Encryption, LoggedIn, ServerAddress};
+use super::pool::Lease;
+use super::replies::{Expect, Replies, StatementId, Walked};
+use super::settings::Settings;
+use super::worker::Worker;
+use crate::error::{Blame, Report, SqlState};
+use crate::wire::channel::Channel;
+use crate::wire::decode;
+use crate::wire::encode;
+use crate::wire::frame::{FrameError, HEADER_BYTES};
+
+/// Prepared statements that one server keeps; the oldest is closed for a new one.
+const PREPARED_MAX: usize = 500;
+
+/// How long a cancel request may take to reach its server.
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Where a CancelRequest for a server must go.
+pub struct Identity {
+    address: ServerAddress,
+    encryption: Encryption,
+    pid: i32,
+    key: Vec<u8>,
+    /// Cancel requests under way; the server serves nobody else until they arrived.
+    cancels: AtomicU32,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("address", &self.address).field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Marks a cancel request as under way. The borrower calls it while the server is surely its own.
+    #[must_use]
+    pub fn begin_cancel(self: &Arc<Self>) -> Cancel {
+        self.cancels.fetch_add(1, Ordering::AcqRel);
+        Cancel(Arc::clone(self))
+    }
+
+    #[must_use]
+    pub fn is_being_cancelled(&self) -> bool {
+        self.cancels.load(Ordering::Acquire) > 0
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+/// A cancel request that is under way until this is dropped.
+#[derive(Debug)]
+pub struct Cancel(Arc<Identity>);
+
+impl Cancel {
+    /// Sends the request; when it returns, the server process has been signalled or never will be.
+    pub async fn send(self) {
+        let server = &self.0;
+        let sent = connect::cancel(&server.address, &server.encryption, server.pid, &server.key, CANCEL_TIME_MAX).await;
+        if let Err(error) = sent {
+            tracing::warn!(%error, pid = server.pid, "a cancel request did not reach the server");
+        }
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.cancels.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Why a server connection is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    #[error("the server closed the connection unexpectedly")]
+    Closed {
+        /// What the server said before, such as `FATAL 57P01: terminating connection …`.
+        last_words: Option<String>,
+    },
+    #[error("the connection to the server failed: {}", .0.kind())]
+    Io(#[from] io::Error),
+    #[error("the server does not follow the protocol: {0}")]
+    Protocol(#[from] FrameError),
+}
+
+impl Report for Lost {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::CONNECTION_FAILURE
+    }
+    fn blame(&self) -> Blame {
+        Blame::Server
+    }
+    fn detail(&self) -> Option<String> {
+        match self {
+            Lost::Closed { last_words } => last_words.as_ref().map(|words| format!("The server said: {words}")),
+            _ => None,
+        }
+    }
+    fn advice(&self) -> Option<String> {
+        Some("Whether a statement in flight took effect is unknown; pgherd connects anew for the next one.".into())
+    }
+}
+
+#[derive(Debug)]
+pub struct Server {
+    channel: Channel,
+    pub replies: Replies,
+    /// The first bytes of a message that is not complete.
+    held_back: Vec<u8>,
+    identity: Arc<Identity>,
+    /// What the server reported of its parameters, by name.
+    reported: Vec<(String, String)>,
+    /// The session settings that are in force on it.
+    pub settings: Arc<Settings>,
+    prepared: VecDeque<StatementId>,
+    /// Whose text the unnamed statement is.
+    pub unnamed: Option<StatementId>,
+    born: Instant,
+    taken: Instant,
+    /// The worker on whose runtime the stream is registered; none for a new one.
+    pub(super) home: usize,
+    /// The place in the pool, free again when this is dropped.
+    _lease: Lease,
+}
+
+impl Server {
+    pub(super) fn new(login: LoggedIn, encryption: Encryption, lease: Lease) -> Self {
+        let now = Instant::now();
+        Self {
+            channel: Channel::new(login.stream),
+            replies: Replies::default(),
+            held_back: Vec::new(),
+            identity: Arc::new(Identity {
+                address: login.address,
+                encryption,
+                pid: login.pid,
+                key: login.key,
+                cancels: AtomicU32::new(0),
+            }),
+            reported: login.parameters,
+            settings: Arc::default(),
+            prepared: VecDeque::new(),
+            unnamed: None,
+            born: now,
+            taken: now,
+            home: usize::MAX,
+            _lease: lease,
+        }
+    }
+
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    #[must_use]
+    pub fn reported(&self) -> &[(String, String)] {
+        &self.reported
+    }
+
+    #[must_use]
+    pub fn born(&self) -> Instant {
+        self.born
+    }
+
+    /// When the current borrower got it, or it was given back last.
+    #[must_use]
+    pub fn taken(&self) -> Instant {
+        self.taken
+    }
+
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.taken = now;
+    }
+
+    /// May serve somebody else: nothing owed, nothing half-sent, no transaction.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.replies.idle() && self.channel.unsent_bytes() == 0 && self.held_back.is_empty()
+    }
+
+    /// Messages for the server are appended here; each needs its [`Server::expect`].
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        self.channel.outbox()
+    }
+
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.channel.unsent_bytes()
+    }
+
+    /// Appends a whole message and what it will be answered with.
+    pub fn send(&mut self, message: &[u8], expect: Expect, answers: &mut Vec<u8>) {
+        self.channel.outbox().extend_from_slice(message);
+        self.replies.expect(expect, answers);
+    }
+
+    /// A Query of ours whose replies nobody sees.
+    pub fn send_hidden_query(&mut self, text: &[u8]) {
+        encode::query(self.channel.outbox(), text);
+        self.replies.expect(Expect::HiddenQuery, &mut Vec::new());
+    }
+
+    /// Whether the server has this statement under its name.
+    #[must_use]
+    pub fn knows(&self, id: StatementId) -> bool {
+        self.prepared.contains(&id)
+    }
+
+    /// Notes that a Parse for this statement is on its way; closes the oldest when there are too many.
+    pub fn learns(&mut self, id: StatementId) {
+        if self.prepared.len() >= PREPARED_MAX
+            && let Some(oldest) = self.prepared.pop_front()
+        {
+            encode::close_statement(self.channel.outbox(), &statement_name(oldest));
+            self.replies.expect(Expect::HiddenClose, &mut Vec::new());
+        }
+        self.prepared.push_back(id);
+    }
+
+    /// Everything that the session prepared was dropped (DISCARD ALL, DEALLOCATE ALL).
+    pub fn forgets_all(&mut self) {
+        self.prepared.clear();
+        self.unnamed = None;
+    }
+
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        match self.channel.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            // The reason is often still to be read: the reader reports the loss.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Reads once and walks. The bytes of `scratch` in [`Walked::run`] go to the client behind what was appended to
+    /// `out`.
+    pub fn poll_replies(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<Walked, Lost>> {
+        let held = self.held_back.len();
+        let Some((front, room)) = scratch.split_at_mut_checked(held) else {
+            return Poll::Ready(Err(Lost::Io(io::ErrorKind::OutOfMemory.into())));
+        };
+        let count = match ready!(self.channel.poll_read(cx, room)) {
+            Ok(0) => return Poll::Ready(Err(self.closed())),
+            Ok(count) => count,
+            Err(error) if self.replies.last_words.is_none() => return Poll::Ready(Err(Lost::Io(error))),
+            Err(_) => return Poll::Ready(Err(self.closed())),
+        };
+        front.copy_from_slice(&self.held_back);
+        let chunk = scratch.get(..held + count).unwrap_or_default();
+        let walked = self.replies.walk(chunk, out)?;
+        self.held_back.clear();
+        self.held_back.extend_from_slice(chunk.get(walked.consumed..).unwrap_or_default());
+        if !self.replies.parameters.is_empty() || !self.replies.unparsed.is_empty() {
+            self.learn_from_replies();
+        }
+        Poll::Ready(Ok(walked))
+    }
+
+    fn learn_from_replies(&mut self) {
+        for (name, value) in std::mem::take(&mut self.replies.parameters) {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let value = String::from_utf8_lossy(&value).into_owned();
+            match self.reported.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = value,
+                None => self.reported.push((name, value)),
+            }
+        }
+        for id in std::mem::take(&mut self.replies.unparsed) {
+            self.prepared.retain(|known| *known != id);
+            if self.unnamed == Some(id) {
+                self.unnamed = None;
+            }
+        }
+    }
+
+    fn closed(&mut self) -> Lost {
+        let words = self.replies.last_words.take();
+        let words = words.and_then(|frame| {
+            let fields = decode::fields(b'E', frame.get(HEADER_BYTES..)?).ok()?;
+            let text = |code| fields.field(code).map(String::from_utf8_lossy).unwrap_or_default();
+            Some(format!("{} {}: {}", text(b'S'), text(b'C'), text(b'M')))
+        });
+        Lost::Closed { last_words: words }
+    }
+
+    /// Runs a Query of ours to its end; the replies are read and dropped. `Ok(Some(error))` is the server's
+    /// ErrorResponse.
+    pub async fn run_hidden(&mut self, text: &[u8], worker: &Worker) -> Result<Option<Vec<u8>>, Lost> {
+        self.replies.hidden_error = None;
+        self.send_hidden_query(text);
+        let mut nothing = Vec::new();
+        std::future::poll_fn(|cx| {
+            loop {
+                let _ = self.poll_flush(cx)?;
+                if self.replies.settled() {
+                    return Poll::Ready(Ok::<_, Lost>(()));
+                }
+                ready!(self.poll_replies(cx, &mut worker.scratch(), &mut nothing))?;
+            }
+        })
+        .await?;
+        Ok(self.replies.hidden_error.take())
+    }
+
+    /// Nothing has arrived on a connection that should be silent; `cx` is woken when that changes.
+    pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        // The runtime may still believe in bytes that were read already: the socket itself has the last word.
+        self.channel.stream.poll_read_ready(cx).is_pending() || self.channel.stream.is_quiet()
+    }
+
+    /// Re-registers the stream with the runtime of this worker; `None` when the connection did not survive it.
+    pub(super) fn move_to(mut self, worker: usize) -> Option<Self> {
+        if self.home != worker {
+            self.channel.stream = match self.channel.stream.detach() {
+                Ok(detached) => detached.ok()?.attach().ok()?,
+                Err(tls) => tls,
+            };
+            self.home = worker;
+        }
+        Some(self)
+    }
+
+    /// Tells the server that we leave, best effort; an idle connection is closed with it.
+    pub(super) fn say_goodbye(&mut self) {
+        self.channel.outbox().extend_from_slice(encode::TERMINATE);
+        let _ = self.channel.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
+    }
+}
+
+/// The name of a statement on every server.
+#[must_use]
+pub fn statement_name(id: StatementId) -> Vec<u8> {
+    format!("pgherd_{}", id.0).into_bytes()
+}

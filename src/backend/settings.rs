@@ -1,0 +1,81 @@
+//! The session settings that a client asked for at start-up, and the statement that brings a server to them.
+
+use std::collections::BTreeMap;
+
+/// Names (lower case) and values. Equal settings need no work on a server that has them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    #[must_use]
+    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
+    }
+
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// One Query text that leads from `from` to `self`.
+    #[must_use]
+    pub fn change_from(&self, from: &Settings) -> Vec<u8> {
+        let mut text = Vec::new();
+        for name in from.0.keys().filter(|name| !self.0.contains_key(*name)) {
+            text.extend_from_slice(b"RESET ");
+            quoted(&mut text, name, b'"');
+            text.push(b';');
+        }
+        for (name, value) in self.0.iter().filter(|(name, value)| from.0.get(*name) != Some(value)) {
+            // set_config takes a list such as a search_path as it is written; SET would take it for one name.
+            text.extend_from_slice(b"SELECT pg_catalog.set_config(");
+            literal(&mut text, name);
+            text.push(b',');
+            literal(&mut text, value);
+            text.extend_from_slice(b",false);");
+        }
+        text
+    }
+}
+
+fn quoted(text: &mut Vec<u8>, value: &str, quote: u8) {
+    text.push(quote);
+    for byte in value.bytes() {
+        if byte == quote {
+            text.push(quote);
+        }
+        text.push(byte);
+    }
+    text.push(quote);
+}
+
+/// A string constant that means the same whatever `standard_conforming_strings` is.
+fn literal(text: &mut Vec<u8>, value: &str) {
+    if value.contains('\\') {
+        text.push(b'E');
+        quoted(text, &value.replace('\\', "\\\\"), b'\'');
+    } else {
+        quoted(text, value, b'\'');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_set_or_reset() {
+        let settings = |pairs: &[(&str, &str)]| {
+            Settings::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        };
+        let check = |from: &[(&str, &str)], to: &[(&str, &str)], expected: &str| {
+            let text = settings(to).change_from(&settings(from));
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        };
+        check(&[("TimeZone", "UTC")], &[("timezone", "UTC")], "");
+        check(&[], &[("TimeZone", "UTC")], "SELECT pg_catalog.set_config('timezone','UTC',false);");
+        check(&[("my.x", "1")], &[], "RESET \"my.x\";");
+        check(&[], &[("a", "it's")], "SELECT pg_catalog.set_config('a','it''s',false);");
+        check(&[], &[("a", "b\\'c")], "SELECT pg_catalog.set_config('a',E'b\\\\''c',false);");
+    }
+}

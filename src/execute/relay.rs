@@ -1,0 +1,65 @@
+//! Bytes from one server to one client, as they come: one read, one walk, one write. A client that does not take its
+//! bytes stops the reading, so memory stays bounded by one read.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::backend::server::{Lost, Server};
+use crate::backend::worker::Worker;
+use crate::wire::channel::Channel;
+
+/// Which end of a relay broke.
+#[derive(Debug)]
+pub enum Broken {
+    Client(io::Error),
+    Server(Lost),
+}
+
+impl From<Lost> for Broken {
+    fn from(lost: Lost) -> Self {
+        Broken::Server(lost)
+    }
+}
+
+/// Sends what waits for the server and passes its replies on. Ready as soon as nothing more is owed, or the rest was
+/// reported as broken; pending while the server is silent or the client does not read.
+pub fn poll_replies(
+    cx: &mut Context<'_>,
+    client: &mut Channel,
+    server: &mut Server,
+    worker: &Worker,
+) -> Poll<Result<(), Broken>> {
+    loop {
+        if server.unsent_bytes() > 0 {
+            // Pending only means that the rest goes later; replies may come meanwhile.
+            let _ = server.poll_flush(cx)?;
+        }
+        if client.unsent_bytes() > 0 {
+            ready!(client.poll_flush(cx)).map_err(Broken::Client)?;
+        }
+        let mut scratch = worker.scratch();
+        let walked = ready!(server.poll_replies(cx, &mut scratch, client.outbox()))?;
+        let run = scratch.get(walked.run).unwrap_or_default();
+        client.write_through(cx, run).map_err(Broken::Client)?;
+        if server.replies.settled() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+/// Relays until the server owes nothing.
+pub async fn settle(client: &mut Channel, server: &mut Server, worker: &Worker) -> Result<(), Broken> {
+    std::future::poll_fn(|cx| {
+        loop {
+            if server.replies.settled() && server.unsent_bytes() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if server.replies.settled() {
+                ready!(server.poll_flush(cx))?;
+            } else {
+                ready!(poll_replies(cx, client, server, worker))?;
+            }
+        }
+    })
+    .await
+}

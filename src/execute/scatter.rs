@@ -1,0 +1,41 @@
+//! One statement on several shards, rows concatenated in the order of the shards.
+//!
+//! Every shard works at the same time; their rows wait in the sockets until it is their turn. The first error in the
+//! order of the shards ends it: what the others still say is not waited for, their connections are closed.
+
+use super::relay::{Broken, settle};
+use crate::backend::server::Server;
+use crate::backend::worker::Worker;
+use crate::wire::channel::Channel;
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Part {
+    /// All rows were sent; their number.
+    Rows(u64),
+    /// A shard's ErrorResponse, whole.
+    Failed(Vec<u8>),
+}
+
+/// Runs what was put into the outboxes, each with an [`crate::backend::replies::Expect::Part`].
+pub async fn scatter(client: &mut Channel, servers: &mut [&mut Server], worker: &Worker) -> Result<Part, Broken> {
+    std::future::poll_fn(|cx| {
+        for server in servers.iter_mut() {
+            // What is not sent now goes when it is the server's turn.
+            let _ = server.poll_flush(cx)?;
+        }
+        std::task::Poll::Ready(Ok::<_, Broken>(()))
+    })
+    .await?;
+    let mut rows = 0;
+    for server in servers.iter_mut() {
+        server.replies.hidden_error = None;
+        server.replies.part_rows = 0;
+        settle(client, server, worker).await?;
+        if let Some(error) = server.replies.hidden_error.take() {
+            return Ok(Part::Failed(error));
+        }
+        rows += server.replies.part_rows;
+    }
+    Ok(Part::Rows(rows))
+}

@@ -1,0 +1,141 @@
+//! A stream with what was read from it and not yet understood, and what must still be written to it.
+//!
+//! Reads go through a scratch buffer that a worker lends for the moment, so a silent connection owns no buffer. A write
+//! is tried at once; only what the socket does not take is kept.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::stream::Stream;
+
+/// An emptied buffer that is larger than this is given back to the allocator.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub struct Channel {
+    pub stream: Stream,
+    /// Read and not yet consumed; the first `consumed` bytes are done with.
+    inbox: Vec<u8>,
+    consumed: usize,
+    /// To be written; the first `sent` bytes are.
+    outbox: Vec<u8>,
+    sent: usize,
+}
+
+impl Channel {
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, inbox: Vec::new(), consumed: 0, outbox: Vec::new(), sent: 0 }
+    }
+
+    /// What was read and not consumed.
+    #[must_use]
+    pub fn received(&self) -> &[u8] {
+        self.inbox.get(self.consumed..).unwrap_or_default()
+    }
+
+    pub fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes;
+        if self.consumed >= self.inbox.len() {
+            self.consumed = 0;
+            empty(&mut self.inbox);
+        }
+    }
+
+    /// Takes out what was received, so that it can be read while the channel is used; [`Channel::put_back`] follows.
+    pub fn take_received(&mut self) -> Vec<u8> {
+        if self.consumed > 0 {
+            self.inbox.drain(..self.consumed);
+            self.consumed = 0;
+        }
+        std::mem::take(&mut self.inbox)
+    }
+
+    /// Gives back what [`Channel::take_received`] took, of which the first `consumed` bytes are done with.
+    pub fn put_back(&mut self, mut taken: Vec<u8>, consumed: usize) {
+        taken.extend_from_slice(self.received());
+        self.inbox = taken;
+        self.consumed = 0;
+        self.consume(consumed);
+    }
+
+    /// Puts bytes at the end of what was received.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        if self.consumed > 0 {
+            self.inbox.drain(..self.consumed);
+            self.consumed = 0;
+        }
+        self.inbox.extend_from_slice(bytes);
+    }
+
+    /// Where messages to the peer are appended; [`Channel::poll_flush`] sends them.
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        &mut self.outbox
+    }
+
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.len() - self.sent
+    }
+
+    /// Reads once; 0 is the end of the stream.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Reads once into the inbox; 0 is the end of the stream.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(self.poll_read(cx, scratch))?;
+        self.keep(scratch.get(..count).unwrap_or_default());
+        Poll::Ready(Ok(count))
+    }
+
+    /// Sends the outbox; ready when it is empty and the stream has passed everything on.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outbox.is_empty() {
+            return if self.stream.is_tls() { Pin::new(&mut self.stream).poll_flush(cx) } else { Poll::Ready(Ok(())) };
+        }
+        while self.sent < self.outbox.len() {
+            let rest = self.outbox.get(self.sent..).unwrap_or_default();
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        self.sent = 0;
+        empty(&mut self.outbox);
+        if self.stream.is_tls() { Pin::new(&mut self.stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Sends `bytes` behind what waits in the outbox; what the socket does not take now is kept.
+    pub fn write_through(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        if self.outbox.is_empty() {
+            while !rest.is_empty() {
+                match Pin::new(&mut self.stream).poll_write(cx, rest)? {
+                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(count) => rest = rest.get(count..).unwrap_or_default(),
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.outbox.extend_from_slice(rest);
+        // Registers for the rest, and pushes encrypted records out.
+        match self.poll_flush(cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > KEPT_BYTES_MAX {
+        *buffer = Vec::new();
+    }
+}

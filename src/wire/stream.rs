@@ -1,0 +1,290 @@
+//! One connection, whatever carries it: TCP, a unix socket, or TLS over TCP on either side. Reading and writing go
+//! straight to the carrier.
+//!
+//! Does not know what the bytes mean. TLS lives over TCP only, as in PostgreSQL. What would surprise: a TLS connection
+//! stays with the runtime where it was made ([`Stream::detach`] gives it back), and a readable TLS socket need not
+//! have a byte for us (its peer may have sent a record of TLS itself); [`Stream::is_quiet`] knows the difference.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{client, server};
+
+use super::socket;
+
+/// A connected peer.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// We are the server of the TLS handshake: a client of ours.
+    TlsServer(Box<server::TlsStream<TcpStream>>),
+    /// We are the client of the TLS handshake: a server of ours.
+    TlsClient(Box<client::TlsStream<TcpStream>>),
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    /// A local process; unix sockets have no address worth telling.
+    Unix,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Peer::Tcp(address) => address.fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// A plain connection on its way to another runtime.
+#[derive(Debug)]
+pub enum Detached {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Registers the connection with the runtime that calls.
+    ///
+    /// # Errors
+    /// The system's, when it cannot watch one more socket.
+    pub fn attach(self) -> io::Result<Stream> {
+        match self {
+            Detached::Tcp(tcp) => TcpStream::from_std(tcp).map(Stream::Tcp),
+            Detached::Unix(unix) => UnixStream::from_std(unix).map(Stream::Unix),
+        }
+    }
+}
+
+impl Stream {
+    /// A TCP connection with its options set (see [`socket::tune`]).
+    ///
+    /// # Errors
+    /// The system's, when the connection is already dead.
+    pub fn from_tcp(tcp: TcpStream) -> io::Result<Stream> {
+        socket::tune(&tcp)?;
+        Ok(Stream::Tcp(tcp))
+    }
+
+    /// Takes the connection away from its runtime; TLS connections come back as they were, because their cryptographic
+    /// state cannot be taken out and put in again.
+    ///
+    /// # Errors
+    /// The connection itself, when it is TLS; the system's error (and no connection any more), when the runtime
+    /// could not let go of it.
+    pub fn detach(self) -> Result<io::Result<Detached>, Stream> {
+        match self {
+            Stream::Tcp(tcp) => Ok(tcp.into_std().map(Detached::Tcp)),
+            Stream::Unix(unix) => Ok(unix.into_std().map(Detached::Unix)),
+            tls => Err(tls),
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::TlsServer(_) | Stream::TlsClient(_))
+    }
+
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Stream::Unix(_))
+    }
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    /// The system's, when the peer is gone.
+    pub fn peer(&self) -> io::Result<Peer> {
+        match self.tcp() {
+            Some(tcp) => tcp.peer_addr().map(Peer::Tcp),
+            None => Ok(Peer::Unix),
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::Unix(_) => None,
+            Stream::TlsServer(tls) => Some(tls.get_ref().0),
+            Stream::TlsClient(tls) => Some(tls.get_ref().0),
+        }
+    }
+
+    /// Ready when there is something to read or the peer has closed; needs no buffer, so an idle connection holds
+    /// none. One task may wait at a time. For TLS see the note at the top of the file.
+    #[inline]
+    pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(tcp) => tcp.poll_read_ready(context),
+            Stream::Unix(unix) => unix.poll_read_ready(context),
+            // rustls does not want to read while it holds decrypted bytes or the peer's farewell.
+            Stream::TlsServer(tls) if !tls.get_ref().1.wants_read() => Poll::Ready(Ok(())),
+            Stream::TlsClient(tls) if !tls.get_ref().1.wants_read() => Poll::Ready(Ok(())),
+            Stream::TlsServer(tls) => tls.get_ref().0.poll_read_ready(context),
+            Stream::TlsClient(tls) => tls.get_ref().0.poll_read_ready(context),
+        }
+    }
+
+    /// Waits as [`Stream::poll_read_ready`] does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_read_ready(context)).await
+    }
+
+    /// Whether an idle connection is alive and has nothing to say. A connection that answers `false` must be closed:
+    /// with TLS, the bytes that spoke against it are lost.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(tcp) => SockRef::from(&*tcp).peek(&mut byte),
+            Stream::Unix(unix) => SockRef::from(&*unix).peek(&mut byte),
+            Stream::TlsServer(_) | Stream::TlsClient(_) => return self.is_quiet_tls(),
+        };
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn is_quiet_tls(&mut self) -> bool {
+        let mut byte = [0];
+        // The waker is replaced by the next one who waits; nobody else can be waiting behind `&mut self`.
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(self)
+            .poll_read(&mut context, &mut ReadBuf::new(&mut byte))
+            .is_pending()
+    }
+}
+
+macro_rules! delegate {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+            Stream::TlsServer($stream) => $call,
+            Stream::TlsClient($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        delegate!(self, stream => Pin::new(stream).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => Pin::new(stream).poll_write(context, bytes))
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => Pin::new(stream).poll_write_vectored(context, parts))
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => Pin::new(stream).poll_flush(context))
+    }
+
+    #[inline]
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn tcp_pair() -> (Stream, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (there, _) = listener.accept().await.unwrap();
+        (
+            Stream::from_tcp(here).unwrap(),
+            Stream::from_tcp(there).unwrap(),
+        )
+    }
+
+    fn unix_pair() -> (Stream, Stream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        (Stream::Unix(here), Stream::Unix(there))
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_quiet_until_its_peer_speaks_or_leaves() {
+        for (mut here, mut there) in [tcp_pair().await, unix_pair()] {
+            assert!(here.is_quiet());
+            there.write_all(b"x").await.unwrap();
+            here.readable().await.unwrap();
+            assert!(!here.is_quiet());
+            assert_eq!(here.read_u8().await.unwrap(), b'x');
+            assert!(here.is_quiet());
+            drop(there);
+            here.readable().await.unwrap();
+            assert!(!here.is_quiet());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plain_connection_moves_to_another_runtime_and_works_there() {
+        for (here, mut there) in [tcp_pair().await, unix_pair()] {
+            let detached = here.detach().unwrap().unwrap();
+            let echo = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                runtime.unwrap().block_on(async move {
+                    let mut here = detached.attach().unwrap();
+                    let byte = here.read_u8().await.unwrap();
+                    here.write_all(&[byte + 1]).await.unwrap();
+                });
+            });
+            there.write_all(b"a").await.unwrap();
+            assert_eq!(there.read_u8().await.unwrap(), b'b');
+            echo.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_named_by_its_address() {
+        let (here, there) = tcp_pair().await;
+        let Stream::Tcp(tcp) = &there else {
+            unreachable!()
+        };
+        assert_eq!(here.peer().unwrap(), Peer::Tcp(tcp.local_addr().unwrap()));
+        assert_eq!(unix_pair().0.peer().unwrap().to_string(), "unix");
+    }
+}
