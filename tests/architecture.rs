@@ -81,7 +81,7 @@ const DOORS: &[(&str, &str)] = &[
     ("sqlparser", "sql/"),
     ("consistent_hash_ring", "placement/ring.rs"),
     ("deadpool_postgres", "backend/control.rs"),
-    ("tokio_postgres", "backend/control.rs config/dsn.rs demo/"),
+    ("tokio_postgres", "backend/control.rs backend/control/ config/dsn.rs demo/"),
     ("postgres_protocol", "backend/connect.rs backend/connect/"),
     ("toml", "config/"),
     ("serde", "config/"),
@@ -240,7 +240,7 @@ fn every_kind_of_violation_is_caught_with_its_file_and_line() {
         (
             "src/backend/a.rs",
             "use tokio_postgres as t;",
-            "src/backend/a.rs:2: tokio_postgres may only be named in backend/control.rs config/dsn.rs demo/",
+            "src/backend/a.rs:2: tokio_postgres may only be named in backend/control.rs backend/control/ config/dsn.rs demo/",
         ),
         (
             "src/backend/a.rs",

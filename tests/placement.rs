@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use pgherd::backend::control::{Control, ControlError, ControlLimits};
 use pgherd::config::{
-    Auth, AuthMethod, Config, Database, DefaultTable, Dsn, Endpoint, Log, PoolMode, PoolSettings, Proxy, ServerTls,
-    Shard, SslMode, TableRule, Users,
+    Auth, AuthMethod, Config, Database, DefaultTable, Dsn, Endpoint, Log, PoolMode, PoolSettings,
+    Proxy, ServerTls, Shard, SslMode, TableRule, Users,
 };
 use pgherd::error::{Report, Severity};
 use pgherd::names::{DatabaseName, ShardId, ShardName, TableName};
 use pgherd::placement::{Decoded, KeyType, KeyValue, Placement, sql};
 use pgherd::snapshot::{
-    Finding, KeyProblem, Outcome, SnapshotError, check_connect, check_rows, init, load, load_database,
+    Finding, KeyProblem, Outcome, SnapshotError, check_connect, check_rows, init, load,
+    load_database,
 };
 
 // ── the hash ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -64,7 +65,10 @@ async fn every_row_is_in_the_bucket_that_postgresql_computes() {
             .collect();
         assert_eq!(rows.len(), VALUES);
         control
-            .execute(&format!("INSERT INTO public.{type_name}s VALUES {}", rows.join(", ")))
+            .execute(&format!(
+                "INSERT INTO public.{type_name}s VALUES {}",
+                rows.join(", ")
+            ))
             .await
             .unwrap();
         let ours = sql::bucket_expression(key_type, "k", 4096);
@@ -77,7 +81,10 @@ async fn every_row_is_in_the_bucket_that_postgresql_computes() {
             .await
             .unwrap();
         assert_eq!(wrong, Vec::<Vec<Option<String>>>::new(), "{type_name}");
-        let count = control.rows(&format!("SELECT count(*) FROM public.{type_name}s")).await.unwrap();
+        let count = control
+            .rows(&format!("SELECT count(*) FROM public.{type_name}s"))
+            .await
+            .unwrap();
         assert_eq!(count, [[Some(VALUES.to_string())]], "{type_name}");
     }
 }
@@ -98,18 +105,29 @@ fn values_of(key_type: KeyType, random: &mut Random) -> Vec<Option<String>> {
             }
         }
         KeyType::Text => {
-            values.extend(["", " ", "a", "A", "á", "a\u{301}", "\\", "'", "𐍈", "a ", "\n"].map(|v| Some(v.to_owned())));
+            values.extend(
+                [
+                    "", " ", "a", "A", "á", "a\u{301}", "\\", "'", "𐍈", "a ", "\n",
+                ]
+                .map(|v| Some(v.to_owned())),
+            );
             let alphabet: Vec<char> = "abcXYZ019 -_'\\\"%{},äßéж中文🦀\u{301}\t".chars().collect();
             while values.len() < VALUES {
                 let length = random.next() % 48;
-                let text = (0..length).map(|_| alphabet[random.next() as usize % alphabet.len()]).collect();
+                let text = (0..length)
+                    .map(|_| alphabet[random.next() as usize % alphabet.len()])
+                    .collect();
                 values.push(Some(text));
             }
         }
         KeyType::Uuid => {
             values.extend([0u128, 1, u128::MAX].map(|v| Some(format!("{v:032x}"))));
             while values.len() < VALUES {
-                values.push(Some(format!("{:016x}{:016x}", random.next(), random.next())));
+                values.push(Some(format!(
+                    "{:016x}{:016x}",
+                    random.next(),
+                    random.next()
+                )));
             }
         }
     }
@@ -130,7 +148,10 @@ async fn literals_have_the_value_that_postgresql_gives_them_or_are_refused_as_it
         )
         .await
         .unwrap();
-    let version = control.rows("SELECT current_setting('server_version_num')").await.unwrap();
+    let version = control
+        .rows("SELECT current_setting('server_version_num')")
+        .await
+        .unwrap();
     let reads_new_integers = version[0][0].as_ref().unwrap().as_str() >= "160000";
     let mut compared = 0;
     for (type_name, key_type, literals) in [
@@ -188,7 +209,14 @@ fn written(value: &KeyValue) -> String {
         KeyValue::Text(bytes) => String::from_utf8(bytes.clone()).unwrap(),
         KeyValue::Uuid(bytes) => {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+            format!(
+                "{}-{}-{}-{}-{}",
+                &hex[..8],
+                &hex[8..12],
+                &hex[12..16],
+                &hex[16..20],
+                &hex[20..]
+            )
         }
         KeyValue::Null => "null".to_owned(),
     }
@@ -196,11 +224,53 @@ fn written(value: &KeyValue) -> String {
 
 fn integer_literals() -> Vec<String> {
     let cores = [
-        "", "0", "5", "005", "5.0", "5.", ".5", "1e3", "1E3", "5a", "a5", "5 5", "0x1F", "0xG", "0x", "0o17", "0b101", "1_000", "1__0",
-        "_1", "1_", "32767", "32768", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808",
-        "99999999999", "00000000000000000000000000000001", "NaN", "infinity", "٥", "１", "NULL", "'5'", "5\u{a0}",
+        "",
+        "0",
+        "5",
+        "005",
+        "5.0",
+        "5.",
+        ".5",
+        "1e3",
+        "1E3",
+        "5a",
+        "a5",
+        "5 5",
+        "0x1F",
+        "0xG",
+        "0x",
+        "0o17",
+        "0b101",
+        "1_000",
+        "1__0",
+        "_1",
+        "1_",
+        "32767",
+        "32768",
+        "2147483647",
+        "2147483648",
+        "9223372036854775807",
+        "9223372036854775808",
+        "99999999999",
+        "00000000000000000000000000000001",
+        "NaN",
+        "infinity",
+        "٥",
+        "１",
+        "NULL",
+        "'5'",
+        "5\u{a0}",
     ];
-    let around = [("", ""), ("  ", " "), ("\t", "\n"), ("\u{b}", "\u{c}"), ("\r\n", ""), ("\u{a0}", ""), ("", "x"), ("(", ")")];
+    let around = [
+        ("", ""),
+        ("  ", " "),
+        ("\t", "\n"),
+        ("\u{b}", "\u{c}"),
+        ("\r\n", ""),
+        ("\u{a0}", ""),
+        ("", "x"),
+        ("(", ")"),
+    ];
     let signs = ["", "-", "+", "--", "+-", "- "];
     let mut literals = Vec::new();
     for core in cores {
@@ -230,7 +300,17 @@ fn uuid_literals() -> Vec<String> {
         "0",
     ];
     let around = [
-        ("", ""), ("{", "}"), ("{", ""), ("", "}"), ("{{", "}}"), (" ", ""), ("", " "), ("", "-"), ("-", ""), ("{ ", " }"), ("0x", ""),
+        ("", ""),
+        ("{", "}"),
+        ("{", ""),
+        ("", "}"),
+        ("{{", "}}"),
+        (" ", ""),
+        ("", " "),
+        ("", "-"),
+        ("-", ""),
+        ("{ ", " }"),
+        ("0x", ""),
         ("{", "-}"),
     ];
     let mut literals = Vec::new();
@@ -256,19 +336,41 @@ fn uuid_literals() -> Vec<String> {
 async fn init_twice_then_load() {
     let server = Server::shared();
     let cluster = server.cluster("twice", 3).await;
-    cluster.everywhere("CREATE TABLE public.orders (id int8, customer_id int4, note text)").await;
-    let database = cluster.with_tables(&[("orders", sharded("customer_id")), ("countries", TableRule::Reference)]);
+    cluster
+        .everywhere("CREATE TABLE public.orders (id int8, customer_id int4, note text)")
+        .await;
+    let database = cluster.with_tables(&[
+        ("orders", sharded("customer_id")),
+        ("countries", TableRule::Reference),
+    ]);
 
     let error = load_database(&database).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::NotInitialised { .. }), "{error:?}");
-    assert!(error.advice().unwrap().contains("pgherd init --config"), "{:?}", error.advice());
+    assert!(
+        matches!(error, SnapshotError::NotInitialised { .. }),
+        "{error:?}"
+    );
+    assert!(
+        error.advice().unwrap().contains("pgherd init --config"),
+        "{:?}",
+        error.advice()
+    );
 
     let first = init(&database, false).await.unwrap();
-    let Outcome::Created { epoch: 1, buckets: 4096, cluster_id } = &first.outcome else { panic!("{first:?}") };
+    let Outcome::Created {
+        epoch: 1,
+        buckets: 4096,
+        cluster_id,
+    } = &first.outcome
+    else {
+        panic!("{first:?}")
+    };
     assert_eq!(first.rules_written, [table("countries"), table("orders")]);
     let second = init(&database, false).await.unwrap();
     assert_eq!(second.outcome, Outcome::AlreadyInitialised { epoch: 1 });
-    assert_eq!(second.to_string(), "database twice: already initialised, epoch 1");
+    assert_eq!(
+        second.to_string(),
+        "database twice: already initialised, epoch 1"
+    );
     assert_eq!(second.rules_written, []);
 
     let loaded = load_database(&database).await.unwrap();
@@ -278,7 +380,9 @@ async fn init_twice_then_load() {
     // The map that is loaded is the one on the shards, read with nothing of ours.
     for shard in 0..3u16 {
         let here = cluster.controls[usize::from(shard)]
-            .rows(&format!("SELECT count(*) FROM pgherd.placement, unnest(map) AS s WHERE s = {shard}"))
+            .rows(&format!(
+                "SELECT count(*) FROM pgherd.placement, unnest(map) AS s WHERE s = {shard}"
+            ))
             .await
             .unwrap();
         let count = placement.shards.iter().filter(|id| id.0 == shard).count();
@@ -299,18 +403,31 @@ async fn two_inits_at_once_make_one_placement() {
     }
     let (one, two) = tokio::join!(init(&database, false), init(&other, false));
     let outcomes = [one.unwrap().outcome, two.unwrap().outcome];
-    let created = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Created { .. })).count();
+    let created = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Created { .. }))
+        .count();
     assert_eq!(created, 1, "{outcomes:?}");
-    assert!(outcomes.contains(&Outcome::AlreadyInitialised { epoch: 1 }), "{outcomes:?}");
+    assert!(
+        outcomes.contains(&Outcome::AlreadyInitialised { epoch: 1 }),
+        "{outcomes:?}"
+    );
 
     // Whatever the order in the file, a key leads to the same shard by name.
-    let (one, two) = (load_database(&database).await.unwrap(), load_database(&Arc::new(other.clone())).await.unwrap());
+    let (one, two) = (
+        load_database(&database).await.unwrap(),
+        load_database(&Arc::new(other.clone())).await.unwrap(),
+    );
     for key in 0..1000 {
         let name = |database: &Database, placement: &Option<Arc<Placement>>| {
             let shard = placement.as_ref().unwrap().shard(&KeyValue::Int(key));
             database.shards[shard.index()].name.clone()
         };
-        assert_eq!(name(&database, &one.placement), name(&other, &two.placement), "{key}");
+        assert_eq!(
+            name(&database, &one.placement),
+            name(&other, &two.placement),
+            "{key}"
+        );
     }
 }
 
@@ -318,7 +435,9 @@ async fn two_inits_at_once_make_one_placement() {
 async fn a_new_table_is_refused_until_init_adds_its_rule() {
     let server = Server::shared();
     let cluster = server.cluster("newtable", 2).await;
-    init(&cluster.with_tables(&[("orders", sharded("id"))]), false).await.unwrap();
+    init(&cluster.with_tables(&[("orders", sharded("id"))]), false)
+        .await
+        .unwrap();
 
     let grown = cluster.with_tables(&[("orders", sharded("id")), ("lines", sharded("order_id"))]);
     let error = load_database(&grown).await.unwrap_err();
@@ -335,7 +454,10 @@ async fn a_new_table_is_refused_until_init_adds_its_rule() {
     // A table that the file no longer names is not left to the default rule either.
     let shrunk = cluster.with_tables(&[("orders", sharded("id"))]);
     let error = load_database(&shrunk).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::RuleChanged { .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::RuleChanged { .. }),
+        "{error:?}"
+    );
     let report = init(&shrunk, false).await.unwrap();
     assert_eq!(report.rules_removed, [table("lines")]);
     load_database(&shrunk).await.unwrap();
@@ -345,29 +467,57 @@ async fn a_new_table_is_refused_until_init_adds_its_rule() {
 async fn the_key_of_a_table_with_rows_cannot_change() {
     let server = Server::shared();
     let cluster = server.cluster("changedkey", 2).await;
-    cluster.everywhere("CREATE TABLE public.orders (id int8, customer_id int8)").await;
-    init(&cluster.with_tables(&[("orders", sharded("id"))]), false).await.unwrap();
+    cluster
+        .everywhere("CREATE TABLE public.orders (id int8, customer_id int8)")
+        .await;
+    init(&cluster.with_tables(&[("orders", sharded("id"))]), false)
+        .await
+        .unwrap();
 
     let changed = cluster.with_tables(&[("orders", sharded("customer_id"))]);
     let error = load_database(&changed).await.unwrap_err();
-    assert!(matches!(&error, SnapshotError::RuleChanged { configured, .. } if configured == "sharded by customer_id"));
+    assert!(
+        matches!(&error, SnapshotError::RuleChanged { configured, .. } if configured == "sharded by customer_id")
+    );
 
-    cluster.controls[1].execute("INSERT INTO public.orders VALUES (1, 1)").await.unwrap();
+    cluster.controls[1]
+        .execute("INSERT INTO public.orders VALUES (1, 1)")
+        .await
+        .unwrap();
     let error = init(&changed, false).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::RuleChanged { .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::RuleChanged { .. }),
+        "{error:?}"
+    );
     let error = init(&cluster.with_tables(&[]), false).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::RuleChanged { .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::RuleChanged { .. }),
+        "{error:?}"
+    );
 
-    cluster.controls[1].execute("TRUNCATE public.orders").await.unwrap();
-    assert_eq!(init(&changed, false).await.unwrap().rules_written, [table("orders")]);
+    cluster.controls[1]
+        .execute("TRUNCATE public.orders")
+        .await
+        .unwrap();
+    assert_eq!(
+        init(&changed, false).await.unwrap().rules_written,
+        [table("orders")]
+    );
     load_database(&changed).await.unwrap();
 
     // An integer may become wider; becoming text moves every row.
-    cluster.everywhere("ALTER TABLE public.orders ALTER customer_id TYPE int4").await;
+    cluster
+        .everywhere("ALTER TABLE public.orders ALTER customer_id TYPE int4")
+        .await;
     load_database(&changed).await.unwrap();
-    cluster.everywhere("ALTER TABLE public.orders ALTER customer_id TYPE text").await;
+    cluster
+        .everywhere("ALTER TABLE public.orders ALTER customer_id TYPE text")
+        .await;
     let error = load_database(&changed).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::RuleChanged { .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::RuleChanged { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -383,17 +533,49 @@ async fn a_key_that_cannot_be_hashed_is_refused() {
         )
         .await;
     for (column, problem) in [
-        ("n", KeyProblem::Type { column: "n".to_owned(), type_name: "numeric".to_owned() }),
-        ("c", KeyProblem::Type { column: "c".to_owned(), type_name: "character(3)".to_owned() }),
-        ("x", KeyProblem::Collation { column: "x".to_owned() }),
-        ("y", KeyProblem::Missing { column: "y".to_owned() }),
+        (
+            "n",
+            KeyProblem::Type {
+                column: "n".to_owned(),
+                type_name: "numeric".to_owned(),
+            },
+        ),
+        (
+            "c",
+            KeyProblem::Type {
+                column: "c".to_owned(),
+                type_name: "character(3)".to_owned(),
+            },
+        ),
+        (
+            "x",
+            KeyProblem::Collation {
+                column: "x".to_owned(),
+            },
+        ),
+        (
+            "y",
+            KeyProblem::Missing {
+                column: "y".to_owned(),
+            },
+        ),
     ] {
-        let error = init(&cluster.with_tables(&[("t", sharded(column))]), false).await.unwrap_err();
-        assert!(matches!(&error, SnapshotError::Key { problem: found, .. } if *found == problem), "{error:?}");
+        let error = init(&cluster.with_tables(&[("t", sharded(column))]), false)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, SnapshotError::Key { problem: found, .. } if *found == problem),
+            "{error:?}"
+        );
     }
     // Nothing was written by the refused ones.
-    let report = init(&cluster.with_tables(&[("t", sharded("v"))]), false).await.unwrap();
-    assert!(matches!(report.outcome, Outcome::Created { .. }), "{report:?}");
+    let report = init(&cluster.with_tables(&[("t", sharded("v"))]), false)
+        .await
+        .unwrap();
+    assert!(
+        matches!(report.outcome, Outcome::Created { .. }),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
@@ -403,18 +585,30 @@ async fn swapped_connection_strings_are_found_and_both_shards_named() {
     let database = cluster.with_tables(&[("orders", sharded("id"))]);
     init(&database, false).await.unwrap();
     let mut swapped = (*database).clone();
-    let (first, second) = (swapped.shards[0].control.clone(), swapped.shards[1].control.clone());
+    let (first, second) = (
+        swapped.shards[0].control.clone(),
+        swapped.shards[1].control.clone(),
+    );
     swapped.shards[0].control = second;
     swapped.shards[1].control = first.clone();
     let swapped = Arc::new(swapped);
-    for error in [load_database(&swapped).await.unwrap_err(), init(&swapped, true).await.unwrap_err()] {
-        assert_eq!(error.to_string(), "database swapped: the connection string of shard s0 leads to shard s1");
+    for error in [
+        load_database(&swapped).await.unwrap_err(),
+        init(&swapped, true).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "database swapped: the connection string of shard s0 leads to shard s1"
+        );
         assert!(error.advice().unwrap().contains("swapped"));
     }
     let mut doubled = (*database).clone();
     doubled.shards[1].control = first;
     let error = init(&doubled, false).await.unwrap_err();
-    assert_eq!(error.to_string(), "database swapped: shards s0 and s1 are the same database");
+    assert_eq!(
+        error.to_string(),
+        "database swapped: shards s0 and s1 are the same database"
+    );
 }
 
 #[tokio::test]
@@ -425,7 +619,11 @@ async fn shards_that_disagree_are_not_served() {
     init(&database, false).await.unwrap();
     let other = &cluster.controls[1];
     for (break_it, mend_it, what) in [
-        ("UPDATE pgherd.placement SET epoch = 2", "UPDATE pgherd.placement SET epoch = 1", "epoch"),
+        (
+            "UPDATE pgherd.placement SET epoch = 2",
+            "UPDATE pgherd.placement SET epoch = 1",
+            "epoch",
+        ),
         (
             "UPDATE pgherd.placement SET map[8] = 1 - map[8]",
             "UPDATE pgherd.placement SET map[8] = 1 - map[8]",
@@ -439,36 +637,75 @@ async fn shards_that_disagree_are_not_served() {
     ] {
         other.execute(break_it).await.unwrap();
         let error = load_database(&database).await.unwrap_err();
-        assert!(error.to_string().contains(what) && error.to_string().contains("s0 and s1"), "{error}");
+        assert!(
+            error.to_string().contains(what) && error.to_string().contains("s0 and s1"),
+            "{error}"
+        );
         other.execute(mend_it).await.unwrap();
         load_database(&database).await.unwrap();
     }
-    other.execute("UPDATE pgherd.identity SET cluster_id = gen_random_uuid()").await.unwrap();
+    other
+        .execute("UPDATE pgherd.identity SET cluster_id = gen_random_uuid()")
+        .await
+        .unwrap();
     let error = load_database(&database).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::OtherCluster { .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::OtherCluster { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_half_made_placement_is_refused_and_repaired_by_copying() {
     let server = Server::shared();
     let cluster = server.cluster("half", 3).await;
-    let database = cluster.with_tables(&[("orders", sharded("id")), ("settings", TableRule::Single(ShardId(2)))]);
+    let database = cluster.with_tables(&[
+        ("orders", sharded("id")),
+        ("settings", TableRule::Single(ShardId(2))),
+    ]);
     init(&database, false).await.unwrap();
     let before = load_database(&database).await.unwrap().placement.unwrap();
-    cluster.controls[0].execute("DROP SCHEMA pgherd CASCADE").await.unwrap();
-    cluster.controls[2].execute("DROP TABLE pgherd.identity").await.unwrap();
-    for error in [load_database(&database).await.unwrap_err(), init(&database, false).await.unwrap_err()] {
-        assert_eq!(error.to_string(), "database half: the placement is only half there: shard s0, s2 has none");
+    cluster.controls[0]
+        .execute("DROP SCHEMA pgherd CASCADE")
+        .await
+        .unwrap();
+    cluster.controls[2]
+        .execute("DROP TABLE pgherd.identity")
+        .await
+        .unwrap();
+    for error in [
+        load_database(&database).await.unwrap_err(),
+        init(&database, false).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "database half: the placement is only half there: shard s0, s2 has none"
+        );
         assert!(error.advice().unwrap().contains("--repair"), "{error:?}");
     }
     let report = init(&database, true).await.unwrap();
     let names = vec![ShardName::from("s0"), ShardName::from("s2")];
-    assert_eq!(report.outcome, Outcome::Repaired { epoch: 1, shards: names });
-    assert_eq!(load_database(&database).await.unwrap().placement.unwrap(), before);
-    assert_eq!(init(&database, true).await.unwrap().outcome, Outcome::AlreadyInitialised { epoch: 1 });
+    assert_eq!(
+        report.outcome,
+        Outcome::Repaired {
+            epoch: 1,
+            shards: names
+        }
+    );
+    assert_eq!(
+        load_database(&database).await.unwrap().placement.unwrap(),
+        before
+    );
+    assert_eq!(
+        init(&database, true).await.unwrap().outcome,
+        Outcome::AlreadyInitialised { epoch: 1 }
+    );
 
     // An init that died between two commits while it added a rule: the next one completes it.
-    cluster.controls[1].execute("DELETE FROM pgherd.rules").await.unwrap();
+    cluster.controls[1]
+        .execute("DELETE FROM pgherd.rules")
+        .await
+        .unwrap();
     load_database(&database).await.unwrap_err();
     init(&database, false).await.unwrap();
     load_database(&database).await.unwrap();
@@ -476,7 +713,10 @@ async fn a_half_made_placement_is_refused_and_repaired_by_copying() {
     // Nothing to copy from.
     cluster.everywhere("DELETE FROM pgherd.identity").await;
     let error = init(&database, true).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::HalfInitialised { .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::HalfInitialised { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -488,7 +728,10 @@ async fn another_set_of_shards_is_refused() {
     two.shards.truncate(2);
     init(&two, false).await.unwrap();
     let error = init(&three, true).await.unwrap_err();
-    assert_eq!(error.to_string(), "database grown: the file has the shards s0, s1, s2, the placement has s0, s1");
+    assert_eq!(
+        error.to_string(),
+        "database grown: the file has the shards s0, s1, s2, the placement has s0, s1"
+    );
     load_database(&Arc::new(two)).await.unwrap();
 }
 
@@ -500,13 +743,31 @@ async fn tables_must_be_equal_on_all_shards() {
     init(&database, false).await.unwrap();
     // Nowhere is as good as everywhere.
     load_database(&database).await.unwrap();
-    cluster.controls[0].execute("CREATE TABLE public.orders (id int8, note text)").await.unwrap();
+    cluster.controls[0]
+        .execute("CREATE TABLE public.orders (id int8, note text)")
+        .await
+        .unwrap();
     let error = load_database(&database).await.unwrap_err();
-    assert_eq!(error.to_string(), "table public.orders: it is missing on shard s1");
-    cluster.controls[1].execute("CREATE TABLE public.orders (id int8, note varchar)").await.unwrap();
+    assert_eq!(
+        error.to_string(),
+        "table public.orders: it is missing on shard s1"
+    );
+    cluster.controls[1]
+        .execute("CREATE TABLE public.orders (id int8, note varchar)")
+        .await
+        .unwrap();
     let error = load_database(&database).await.unwrap_err();
-    assert!(error.detail().unwrap().contains("note text default and note character varying default"), "{error:?}");
-    cluster.controls[1].execute("ALTER TABLE public.orders ALTER note TYPE text").await.unwrap();
+    assert!(
+        error
+            .detail()
+            .unwrap()
+            .contains("note text default and note character varying default"),
+        "{error:?}"
+    );
+    cluster.controls[1]
+        .execute("ALTER TABLE public.orders ALTER note TYPE text")
+        .await
+        .unwrap();
     load_database(&database).await.unwrap();
 }
 
@@ -514,7 +775,9 @@ async fn tables_must_be_equal_on_all_shards() {
 async fn rows_on_the_wrong_shard_are_counted_and_keep_a_rule_from_being_written() {
     let server = Server::shared();
     let cluster = server.cluster("rows", 2).await;
-    cluster.everywhere("CREATE TABLE public.orders (id int4); CREATE TABLE public.tenants (name text)").await;
+    cluster
+        .everywhere("CREATE TABLE public.orders (id int4); CREATE TABLE public.tenants (name text)")
+        .await;
     let database = cluster.with_tables(&[("orders", sharded("id"))]);
     init(&database, false).await.unwrap();
     let placement = load_database(&database).await.unwrap().placement.unwrap();
@@ -524,23 +787,52 @@ async fn rows_on_the_wrong_shard_are_counted_and_keep_a_rule_from_being_written(
             .map(|key| format!("({key})"))
             .collect();
         assert!(here.len() > 60, "{}", here.len());
-        control.execute(&format!("INSERT INTO public.orders VALUES {}", here.join(", "))).await.unwrap();
+        control
+            .execute(&format!(
+                "INSERT INTO public.orders VALUES {}",
+                here.join(", ")
+            ))
+            .await
+            .unwrap();
     }
     assert_eq!(check_rows(&database).await.unwrap(), []);
-    let strangers: Vec<i64> = (1..=200).filter(|key| placement.shard(&KeyValue::Int(*key)).0 == 1).take(3).collect();
+    let strangers: Vec<i64> = (1..=200)
+        .filter(|key| placement.shard(&KeyValue::Int(*key)).0 == 1)
+        .take(3)
+        .collect();
     for key in &strangers {
-        cluster.controls[0].execute(&format!("INSERT INTO public.orders VALUES ({key})")).await.unwrap();
+        cluster.controls[0]
+            .execute(&format!("INSERT INTO public.orders VALUES ({key})"))
+            .await
+            .unwrap();
     }
     let found = check_rows(&database).await.unwrap();
-    let [found] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!((found.rows, found.shard.as_str(), &found.table), (3, "s0", &table("orders")));
-    assert!(strangers.iter().any(|key| Some(key.to_string()) == found.example), "{found:?}");
+    let [found] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (found.rows, found.shard.as_str(), &found.table),
+        (3, "s0", &table("orders"))
+    );
+    assert!(
+        strangers
+            .iter()
+            .any(|key| Some(key.to_string()) == found.example),
+        "{found:?}"
+    );
 
     // All tenants are on both shards, so half of them are wrong on each.
-    cluster.everywhere("INSERT INTO public.tenants SELECT 'tenant-' || i FROM generate_series(1, 100) AS i").await;
+    cluster
+        .everywhere(
+            "INSERT INTO public.tenants SELECT 'tenant-' || i FROM generate_series(1, 100) AS i",
+        )
+        .await;
     let grown = cluster.with_tables(&[("orders", sharded("id")), ("tenants", sharded("name"))]);
     let error = init(&grown, false).await.unwrap_err();
-    assert!(matches!(error, SnapshotError::RowsMisplaced { rows: 1..100, .. }), "{error:?}");
+    assert!(
+        matches!(error, SnapshotError::RowsMisplaced { rows: 1..100, .. }),
+        "{error:?}"
+    );
     load_database(&database).await.unwrap();
 }
 
@@ -551,7 +843,10 @@ async fn a_database_of_one_shard_is_not_touched() {
     let database = Arc::new(database);
     let loaded = load_database(&database).await.unwrap();
     assert!(loaded.placement.is_none() && loaded.catalog.is_none());
-    assert_eq!(init(&database, false).await.unwrap().outcome, Outcome::NotSharded);
+    assert_eq!(
+        init(&database, false).await.unwrap().outcome,
+        Outcome::NotSharded
+    );
     assert_eq!(check_rows(&database).await.unwrap(), []);
     let snapshot = load(&config_of(&[database])).await.unwrap();
     assert!(snapshot.databases.contains_key("nowhere"));
@@ -564,23 +859,52 @@ async fn check_connect_says_what_would_hurt() {
     let server = Server::shared();
     let cluster = server.cluster("looked", 2).await;
     let database = cluster.with_tables(&[("orders", sharded("id"))]);
-    cluster.controls[1].execute("ALTER DATABASE looked_s1 SET TimeZone = 'Asia/Tokyo'").await.unwrap();
+    cluster.controls[1]
+        .execute("ALTER DATABASE looked_s1 SET TimeZone = 'Asia/Tokyo'")
+        .await
+        .unwrap();
     let findings = check_connect(&config_of(&[Arc::clone(&database), nowhere_database()])).await;
     let has = |severity, path: &str, text: &str| {
-        let hit = |f: &&Finding| f.severity == severity && f.path == path && f.problem.contains(text);
-        assert!(findings.iter().any(|f| hit(&f)), "{path}: {text}\n{findings:#?}");
+        let hit =
+            |f: &&Finding| f.severity == severity && f.path == path && f.problem.contains(text);
+        assert!(
+            findings.iter().any(|f| hit(&f)),
+            "{path}: {text}\n{findings:#?}"
+        );
     };
-    has(Severity::Warning, "databases.looked.shards.s0.control", "max_prepared_transactions is 0");
-    has(Severity::Warning, "databases.looked.shards.s0.control", "fsync is off");
-    has(Severity::Warning, "databases.looked.shards.s1", "TimeZone is Asia/Tokyo");
+    has(
+        Severity::Warning,
+        "databases.looked.shards.s0.control",
+        "max_prepared_transactions is 0",
+    );
+    has(
+        Severity::Warning,
+        "databases.looked.shards.s0.control",
+        "fsync is off",
+    );
+    has(
+        Severity::Warning,
+        "databases.looked.shards.s1",
+        "TimeZone is Asia/Tokyo",
+    );
     has(Severity::Error, "databases.looked", "hold no placement yet");
-    has(Severity::Error, "databases.nowhere.shards.s0.control", "nowhere/s0");
-    let init_named = findings.iter().filter_map(|f| f.remedy.as_deref()).any(|r| r.contains("pgherd init"));
+    has(
+        Severity::Error,
+        "databases.nowhere.shards.s0.control",
+        "nowhere/s0",
+    );
+    let init_named = findings
+        .iter()
+        .filter_map(|f| f.remedy.as_deref())
+        .any(|r| r.contains("pgherd init"));
     assert!(init_named, "{findings:#?}");
 
     init(&database, false).await.unwrap();
     let findings = check_connect(&config_of(&[database])).await;
-    assert!(findings.iter().all(|f| f.severity != Severity::Error), "{findings:#?}");
+    assert!(
+        findings.iter().all(|f| f.severity != Severity::Error),
+        "{findings:#?}"
+    );
 }
 
 // ── control connections ─────────────────────────────────────────────────────────────────────────────────────────
@@ -589,34 +913,73 @@ async fn check_connect_says_what_would_hurt() {
 async fn control_connections_tell_errors_end_transactions_and_time_out() {
     let server = Server::shared();
     let control = server.database("control").await;
-    let rows = control.rows("SELECT 1, NULL, 'a'; SELECT 2, 'b', current_setting('application_name')").await.unwrap();
+    let rows = control
+        .rows("SELECT 1, NULL, 'a'; SELECT 2, 'b', current_setting('application_name')")
+        .await
+        .unwrap();
     let text = |value: &str| Some(value.to_owned());
-    assert_eq!(rows, [[text("1"), None, text("a")], [text("2"), text("b"), text("pgherd")]]);
+    assert_eq!(
+        rows,
+        [
+            [text("1"), None, text("a")],
+            [text("2"), text("b"), text("pgherd")]
+        ]
+    );
 
     let error = control.rows("SELECT 1/0").await.unwrap_err();
-    assert_eq!((error.sqlstate().code(), error.to_string()), ("22012", "control: division by zero".to_owned()));
+    assert_eq!(
+        (error.sqlstate().code(), error.to_string()),
+        ("22012", "control: division by zero".to_owned())
+    );
 
-    control.execute("CREATE TABLE public.t (i int)").await.unwrap();
+    control
+        .execute("CREATE TABLE public.t (i int)")
+        .await
+        .unwrap();
     let mut dropped = control.begin().await.unwrap();
-    dropped.execute("INSERT INTO public.t VALUES (1)").await.unwrap();
+    dropped
+        .execute("INSERT INTO public.t VALUES (1)")
+        .await
+        .unwrap();
     drop(dropped);
     let mut kept = control.begin().await.unwrap();
-    kept.execute("INSERT INTO public.t VALUES (2)").await.unwrap();
+    kept.execute("INSERT INTO public.t VALUES (2)")
+        .await
+        .unwrap();
     kept.commit().await.unwrap();
     let mut failed = control.begin().await.unwrap();
-    failed.execute("INSERT INTO public.t VALUES (3)").await.unwrap();
+    failed
+        .execute("INSERT INTO public.t VALUES (3)")
+        .await
+        .unwrap();
     failed.execute("SELECT 1/0").await.unwrap_err();
-    assert!(matches!(failed.commit().await, Err(ControlError::TransactionFailed { .. })));
-    assert_eq!(control.rows("SELECT i FROM public.t").await.unwrap(), [[text("2")]]);
+    assert!(matches!(
+        failed.commit().await,
+        Err(ControlError::TransactionFailed { .. })
+    ));
+    assert_eq!(
+        control.rows("SELECT i FROM public.t").await.unwrap(),
+        [[text("2")]]
+    );
 
     let dsn = server.dsn("control");
-    let limits = ControlLimits { statement_timeout: Duration::from_millis(50), ..ControlLimits::default() };
+    let limits = ControlLimits {
+        statement_timeout: Duration::from_millis(50),
+        ..ControlLimits::default()
+    };
     let hurried = Control::new("control", &dsn, limits).unwrap();
     let error = hurried.rows("SELECT pg_sleep(60)").await.unwrap_err();
     assert!(error.is_server("57014"), "{error:?}");
 
-    let wrong = Dsn { dbname: "absent".to_owned(), ..dsn };
-    let error = Control::new("control", &wrong, ControlLimits::default()).unwrap().rows("SELECT 1").await.unwrap_err();
+    let wrong = Dsn {
+        dbname: "absent".to_owned(),
+        ..dsn
+    };
+    let error = Control::new("control", &wrong, ControlLimits::default())
+        .unwrap()
+        .rows("SELECT 1")
+        .await
+        .unwrap_err();
     assert!(error.is_server("3D000"), "{error:?}");
 }
 
@@ -635,11 +998,16 @@ impl Random {
 }
 
 fn sharded(key: &str) -> TableRule {
-    TableRule::Sharded { key: vec![key.to_owned()] }
+    TableRule::Sharded {
+        key: vec![key.to_owned()],
+    }
 }
 
 fn table(name: &str) -> TableName {
-    TableName { schema: Some("public".into()), name: name.into() }
+    TableName {
+        schema: Some("public".into()),
+        name: name.into(),
+    }
 }
 
 /// The databases of one herd, one for each shard.
@@ -677,7 +1045,15 @@ fn database(name: &str, shards: Vec<Shard>, tables: &[(&str, TableRule)]) -> Dat
         },
         tables: tables
             .iter()
-            .map(|(name, rule)| (TableName { schema: None, name: (*name).into() }, rule.clone()))
+            .map(|(name, rule)| {
+                (
+                    TableName {
+                        schema: None,
+                        name: (*name).into(),
+                    },
+                    rule.clone(),
+                )
+            })
             .collect(),
         default_table: DefaultTable::Refuse,
     }
@@ -685,23 +1061,37 @@ fn database(name: &str, shards: Vec<Shard>, tables: &[(&str, TableRule)]) -> Dat
 
 /// Two shards at a socket where nobody listens.
 fn nowhere_database() -> Arc<Database> {
-    let shards = (0..2).map(|id| shard(id, socket_dsn(Path::new("/nonexistent"), 1, "nowhere"))).collect();
+    let shards = (0..2)
+        .map(|id| shard(id, socket_dsn(Path::new("/nonexistent"), 1, "nowhere")))
+        .collect();
     Arc::new(database("nowhere", shards, &[]))
 }
 
 fn shard(id: u16, dsn: Dsn) -> Shard {
     let dsn = Arc::new(dsn);
     let name = ShardName::new(format!("s{id}"));
-    Shard { id: ShardId(id), name, primary: Arc::clone(&dsn), control: dsn, replicas: Vec::new() }
+    Shard {
+        id: ShardId(id),
+        name,
+        primary: Arc::clone(&dsn),
+        control: dsn,
+        replicas: Vec::new(),
+    }
 }
 
 fn socket_dsn(folder: &Path, port: u16, dbname: &str) -> Dsn {
     Dsn {
-        hosts: vec![Endpoint::Unix { path: folder.join(format!(".s.PGSQL.{port}")) }],
+        hosts: vec![Endpoint::Unix {
+            path: folder.join(format!(".s.PGSQL.{port}")),
+        }],
         dbname: dbname.to_owned(),
         user: Some("postgres".to_owned()),
         password: None,
-        tls: ServerTls { mode: SslMode::Disable, root_cert: None, client_cert: None },
+        tls: ServerTls {
+            mode: SslMode::Disable,
+            root_cert: None,
+            client_cert: None,
+        },
         connect_timeout: None,
         application_name: None,
         options: None,
@@ -719,11 +1109,20 @@ fn config_of(databases: &[Arc<Database>]) -> Config {
             login_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(5),
             message_bytes_max: 1 << 20,
-            log: Log { json: false, level: "info".to_owned() },
+            log: Log {
+                json: false,
+                level: "info".to_owned(),
+            },
         },
-        auth: Auth { method: AuthMethod::Trust, users: Arc::new(Users::default()) },
+        auth: Auth {
+            method: AuthMethod::Trust,
+            users: Arc::new(Users::default()),
+        },
         tls: None,
-        databases: databases.iter().map(|database| (database.name.clone(), Arc::clone(database))).collect::<BTreeMap<_, _>>(),
+        databases: databases
+            .iter()
+            .map(|database| (database.name.clone(), Arc::clone(database)))
+            .collect::<BTreeMap<_, _>>(),
     }
 }
 
@@ -750,14 +1149,22 @@ impl Server {
 
     fn start() -> Server {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("pgherd-placement-{}-{number}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("pgherd-placement-{}-{number}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let data = folder.join("data");
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
         }
         let mut initdb = unprivileged("initdb");
-        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]);
+        initdb.args([
+            "--auth=trust",
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "-D",
+        ]);
         run(initdb.arg(&data));
         let log = std::fs::File::create(folder.join("log")).unwrap();
         let process = unprivileged("postgres")
@@ -765,7 +1172,16 @@ impl Server {
             .arg(&data)
             .arg("-k")
             .arg(&folder)
-            .args(["-p", &PORT.to_string(), "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
+            .args([
+                "-p",
+                &PORT.to_string(),
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=200",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -780,12 +1196,20 @@ impl Server {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
             let mut ready = Command::new(program("pg_isready"));
-            ready.arg("-q").arg("-h").arg(&self.folder).args(["-p", &PORT.to_string()]);
+            ready
+                .arg("-q")
+                .arg("-h")
+                .arg(&self.folder)
+                .args(["-p", &PORT.to_string()]);
             if ready.status().unwrap().success() {
                 return;
             }
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(Instant::now() < until, "the server did not start: {}", log());
+            assert!(
+                Instant::now() < until,
+                "the server did not start: {}",
+                log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -797,7 +1221,10 @@ impl Server {
     async fn database(&self, name: &str) -> Control {
         let limits = ControlLimits::default();
         let postgres = Control::new("postgres", &self.dsn("postgres"), limits).unwrap();
-        postgres.execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
+        postgres
+            .execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .await
+            .unwrap();
         Control::new(name, &self.dsn(name), limits).unwrap()
     }
 
@@ -808,14 +1235,20 @@ impl Server {
             controls.push(self.database(&dbname).await);
             shards.push(shard(id, self.dsn(&dbname)));
         }
-        Cluster { name: name.to_owned(), controls, shards }
+        Cluster {
+            name: name.to_owned(),
+            controls,
+            shards,
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGINT: a fast shutdown, which also removes the shared memory.
-        let _ = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
+        let _ = Command::new("kill")
+            .args(["-INT", &self.process.id().to_string()])
+            .status();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -828,7 +1261,10 @@ fn unprivileged(name: &str) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program).current_dir("/");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--init-groups"])
+        .arg(program)
+        .current_dir("/");
     command
 }
 
@@ -839,8 +1275,9 @@ fn is_root() -> bool {
 
 fn program(name: &str) -> PathBuf {
     let debian = Path::new("/usr/lib/postgresql");
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir(debian).map(|all| all.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir(debian)
+        .map(|all| all.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
     versions.sort();
     versions
         .into_iter()
@@ -852,5 +1289,9 @@ fn program(name: &str) -> PathBuf {
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

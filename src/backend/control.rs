@@ -1,4 +1,4 @@
-//! The control plane's door to one shard: a small pool of connections that speak SQL. The only file that names
+//! The control plane's door to one shard: a small pool of connections that speak SQL. The only room that names
 //! `deadpool_postgres` and `tokio_postgres`.
 //!
 //! For what pgherd asks in its own name: placement, catalogue, probes, recovery. Clients' statements never come here,
@@ -8,14 +8,23 @@
 //! cannot get between. And a transaction dropped before its commit takes its connection with it: the server rolls
 //! back, and the pool never sees a session in an unknown state.
 
+mod error;
+mod tls;
+
+pub use error::ControlError;
+
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
 use tokio_postgres::config::{SslMode as PgSslMode, TargetSessionAttrs};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use self::tls::Tls;
+use super::connect::{ConnectError, Encryption};
 use crate::config::{Dsn, Endpoint, SslMode};
-use crate::error::{Blame, Report, SqlState};
+use crate::error::SqlState;
 
 /// Rows as text, in the server's output format; `None` is NULL.
 pub type Rows = Vec<Vec<Option<String>>>;
@@ -43,90 +52,6 @@ impl Default for ControlLimits {
     }
 }
 
-/// What went wrong on a control connection. `server` is what the operator calls it, such as `shop/s0`.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    #[error("{server}: the control connection string names no user")]
-    NoUser { server: String },
-    #[error("{server}: the socket is not called .s.PGSQL.<port>")]
-    SocketName { server: String },
-    #[error("{server}: control connections cannot do sslmode={mode} yet")]
-    TlsUnsupported { server: String, mode: &'static str },
-    #[error("{server}: no connection within {}", humantime::format_duration(*after))]
-    ConnectTimeout { server: String, after: Duration },
-    #[error("{server}: all control connections were busy for {}", humantime::format_duration(*after))]
-    Busy { server: String, after: Duration },
-    #[error("{server}: {cause}")]
-    Unreachable { server: String, cause: String },
-    /// The server's own error.
-    #[error("{server}: {message}")]
-    Server { server: String, sqlstate: SqlState, message: String, detail: Option<String>, hint: Option<String> },
-    #[error("{server}: no answer within {}", humantime::format_duration(*after))]
-    StatementTimeout { server: String, after: Duration },
-    #[error("{server}: the connection was lost: {cause}")]
-    Lost { server: String, cause: String },
-    #[error("{server}: the transaction has failed and cannot be committed")]
-    TransactionFailed { server: String },
-}
-
-impl ControlError {
-    /// Whether this is the server's error with that SQLSTATE.
-    #[must_use]
-    pub fn is_server(&self, code: &str) -> bool {
-        matches!(self, ControlError::Server { sqlstate, .. } if sqlstate.code() == code)
-    }
-}
-
-impl Report for ControlError {
-    fn sqlstate(&self) -> SqlState {
-        match self {
-            ControlError::NoUser { .. } | ControlError::SocketName { .. } | ControlError::TlsUnsupported { .. } => {
-                SqlState::CONFIG_FILE_ERROR
-            }
-            ControlError::ConnectTimeout { .. } | ControlError::Unreachable { .. } => SqlState::CANNOT_CONNECT_NOW,
-            ControlError::Busy { .. } => SqlState::TOO_MANY_CONNECTIONS,
-            ControlError::Server { sqlstate, .. } => *sqlstate,
-            ControlError::StatementTimeout { .. } => SqlState::QUERY_CANCELED,
-            ControlError::Lost { .. } => SqlState::CONNECTION_FAILURE,
-            ControlError::TransactionFailed { .. } => SqlState::IN_FAILED_SQL_TRANSACTION,
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        match self {
-            ControlError::NoUser { .. }
-            | ControlError::SocketName { .. }
-            | ControlError::TlsUnsupported { .. }
-            | ControlError::Busy { .. }
-            | ControlError::TransactionFailed { .. } => Blame::Proxy,
-            _ => Blame::Server,
-        }
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            ControlError::Server { detail, .. } => detail.clone(),
-            _ => None,
-        }
-    }
-
-    fn advice(&self) -> Option<String> {
-        match self {
-            ControlError::NoUser { .. } => {
-                Some("give the shard a `control` connection string with a user and its password".to_owned())
-            }
-            ControlError::TlsUnsupported { .. } => {
-                Some("use sslmode=disable or prefer in the shard's `control` connection string".to_owned())
-            }
-            ControlError::ConnectTimeout { .. } | ControlError::Unreachable { .. } => {
-                Some("check host and port, and that the server is running".to_owned())
-            }
-            ControlError::Server { hint, .. } => hint.clone(),
-            _ => None,
-        }
-    }
-}
-
 /// A small pool of control connections to one server. Connects when first asked.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -139,13 +64,27 @@ impl Control {
     /// `server` is what errors call it. Does not connect yet.
     ///
     /// # Errors
-    /// When the connection string cannot serve as a control connection: no user, or TLS that is not supported here.
-    pub fn new(server: impl Into<String>, dsn: &Dsn, limits: ControlLimits) -> Result<Self, ControlError> {
+    /// When the connection string cannot serve as a control connection: no user, or TLS files that cannot be used.
+    pub fn new(
+        server: impl Into<String>,
+        dsn: &Dsn,
+        limits: ControlLimits,
+    ) -> Result<Self, ControlError> {
         let server = server.into();
-        let limits = ControlLimits { connect_timeout: dsn.connect_timeout.unwrap_or(limits.connect_timeout), ..limits };
+        let limits = ControlLimits {
+            connect_timeout: dsn.connect_timeout.unwrap_or(limits.connect_timeout),
+            ..limits
+        };
         let config = connection_settings(&server, dsn, limits)?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
-        let manager = Manager::from_config(config, NoTls, recycling);
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Verified,
+        };
+        let manager = match encryption(&server, dsn)? {
+            Encryption::Off => Manager::from_config(config, NoTls, recycling),
+            Encryption::Preferred(tls) | Encryption::Required(tls) => {
+                Manager::from_config(config, Tls(tls), recycling)
+            }
+        };
         let pool = Pool::builder(manager)
             .max_size(limits.connections_max.max(1))
             .wait_timeout(Some(limits.connect_timeout))
@@ -153,8 +92,15 @@ impl Control {
             .recycle_timeout(Some(limits.connect_timeout))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| ControlError::Unreachable { server: server.clone(), cause: error.to_string() })?;
-        Ok(Self { server, limits, pool })
+            .map_err(|error| ControlError::Unreachable {
+                server: server.clone(),
+                cause: error.to_string(),
+            })?;
+        Ok(Self {
+            server,
+            limits,
+            pool,
+        })
     }
 
     /// What errors call this server.
@@ -191,7 +137,12 @@ impl Control {
         match self.pool.get().await {
             Ok(client) => {
                 let server = self.server.clone();
-                Ok(ControlSession { server, limits: self.limits, client: Some(client), reuse: false })
+                Ok(ControlSession {
+                    server,
+                    limits: self.limits,
+                    client: Some(client),
+                    reuse: false,
+                })
             }
             Err(error) => Err(self.connect_error(error)),
         }
@@ -203,8 +154,13 @@ impl Control {
     /// As [`session`](Self::session), or the server's refusal.
     pub async fn begin(&self) -> Result<ControlTransaction, ControlError> {
         let mut session = self.session().await?;
-        session.execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-        Ok(ControlTransaction { session, failed: false })
+        session
+            .execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await?;
+        Ok(ControlTransaction {
+            session,
+            failed: false,
+        })
     }
 
     fn connect_error(&self, error: PoolError) -> ControlError {
@@ -215,9 +171,15 @@ impl Control {
             PoolError::Timeout(_) => ControlError::ConnectTimeout { server, after },
             PoolError::Backend(error) => match server_error(&server, &error) {
                 Some(refusal) => refusal,
-                None => ControlError::Unreachable { server, cause: with_sources(&error) },
+                None => ControlError::Unreachable {
+                    server,
+                    cause: with_sources(&error),
+                },
             },
-            other => ControlError::Unreachable { server, cause: other.to_string() },
+            other => ControlError::Unreachable {
+                server,
+                cause: other.to_string(),
+            },
         }
     }
 }
@@ -240,7 +202,10 @@ impl ControlSession {
     /// The server's own error, a time-out, or a lost connection.
     pub async fn rows(&mut self, sql: &str) -> Result<Rows, ControlError> {
         let Some(client) = self.client.take() else {
-            return Err(ControlError::Lost { server: self.server.clone(), cause: "it was given up".to_owned() });
+            return Err(ControlError::Lost {
+                server: self.server.clone(),
+                cause: "it was given up".to_owned(),
+            });
         };
         // Held apart while the statement runs: when this future is dropped half-way, the guard ends the connection.
         let guard = Discard(Some(client));
@@ -250,13 +215,19 @@ impl ControlSession {
                 self.client = guard.keep();
                 Ok(text_rows(&messages))
             }
-            Err(Failure::Timeout(after)) => Err(ControlError::StatementTimeout { server: self.server.clone(), after }),
+            Err(Failure::Timeout(after)) => Err(ControlError::StatementTimeout {
+                server: self.server.clone(),
+                after,
+            }),
             Err(Failure::Postgres(error)) => match server_error(&self.server, &error) {
                 Some(refusal) => {
                     self.client = guard.keep();
                     Err(refusal)
                 }
-                None => Err(ControlError::Lost { server: self.server.clone(), cause: with_sources(&error) }),
+                None => Err(ControlError::Lost {
+                    server: self.server.clone(),
+                    cause: with_sources(&error),
+                }),
             },
         }
     }
@@ -316,7 +287,9 @@ impl ControlTransaction {
     /// server's own error. After [`ControlError::Lost`] or a time-out it is unknown whether it was committed.
     pub async fn commit(mut self) -> Result<(), ControlError> {
         if self.failed {
-            return Err(ControlError::TransactionFailed { server: self.session.server.clone() });
+            return Err(ControlError::TransactionFailed {
+                server: self.session.server.clone(),
+            });
         }
         self.session.execute("COMMIT").await?;
         self.session.reuse = true;
@@ -333,8 +306,14 @@ enum Failure {
 }
 
 impl Discard {
-    async fn simple_query(&self, sql: &str, limit: Duration) -> Result<Vec<SimpleQueryMessage>, Failure> {
-        let Some(client) = &self.0 else { return Ok(Vec::new()) };
+    async fn simple_query(
+        &self,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        let Some(client) = &self.0 else {
+            return Ok(Vec::new());
+        };
         if limit.is_zero() {
             return client.simple_query(sql).await.map_err(Failure::Postgres);
         }
@@ -362,9 +341,11 @@ fn text_rows(messages: &[SimpleQueryMessage]) -> Rows {
     messages
         .iter()
         .filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_owned)).collect())
-            }
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|i| row.try_get(i).ok().flatten().map(str::to_owned))
+                    .collect(),
+            ),
             _ => None,
         })
         .collect()
@@ -376,9 +357,14 @@ fn connection_settings(
     limits: ControlLimits,
 ) -> Result<tokio_postgres::Config, ControlError> {
     let server = || server.to_owned();
-    let Some(user) = &dsn.user else { return Err(ControlError::NoUser { server: server() }) };
+    let Some(user) = &dsn.user else {
+        return Err(ControlError::NoUser { server: server() });
+    };
     let mut config = tokio_postgres::Config::new();
-    config.user(user).dbname(&dsn.dbname).application_name("pgherd");
+    config
+        .user(user)
+        .dbname(&dsn.dbname)
+        .application_name("pgherd");
     if let Some(password) = &dsn.password {
         config.password(&password.0);
     }
@@ -386,7 +372,9 @@ fn connection_settings(
         match endpoint {
             Endpoint::Tcp { host, port } => config.host(host).port(*port),
             Endpoint::Unix { path } => {
-                let port = path.file_name().and_then(|name| name.to_str()?.strip_prefix(".s.PGSQL.")?.parse().ok());
+                let port = path
+                    .file_name()
+                    .and_then(|name| name.to_str()?.strip_prefix(".s.PGSQL.")?.parse().ok());
                 let (Some(folder), Some(port)) = (path.parent(), port) else {
                     return Err(ControlError::SocketName { server: server() });
                 };
@@ -399,23 +387,40 @@ fn connection_settings(
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     config.connect_timeout(limits.connect_timeout);
-    config.ssl_mode(tls_mode(dsn.tls.mode).map_err(|mode| ControlError::TlsUnsupported { server: server(), mode })?);
+    config.ssl_mode(match dsn.tls.mode {
+        _ if !reaches_over_tcp(dsn) => PgSslMode::Disable,
+        SslMode::Disable => PgSslMode::Disable,
+        SslMode::Prefer => PgSslMode::Prefer,
+        // What is verified is the connector's affair.
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => PgSslMode::Require,
+    });
     let ours = format!(
         "-c statement_timeout={} -c search_path=pg_catalog",
         limits.statement_timeout.as_millis()
     );
-    config.options(dsn.options.as_ref().map_or(ours.clone(), |theirs| format!("{theirs} {ours}")));
+    config.options(
+        dsn.options
+            .as_ref()
+            .map_or(ours.clone(), |theirs| format!("{theirs} {ours}")),
+    );
     Ok(config)
 }
 
-fn tls_mode(mode: SslMode) -> Result<PgSslMode, &'static str> {
-    match mode {
-        SslMode::Disable => Ok(PgSslMode::Disable),
-        SslMode::Prefer => Ok(PgSslMode::Prefer),
-        SslMode::Require => Err("require"),
-        SslMode::VerifyCa => Err("verify-ca"),
-        SslMode::VerifyFull => Err("verify-full"),
+/// Unix sockets have no TLS, whatever `sslmode` says, as in libpq.
+fn reaches_over_tcp(dsn: &Dsn) -> bool {
+    dsn.hosts
+        .iter()
+        .any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. }))
+}
+
+fn encryption(server: &str, dsn: &Dsn) -> Result<Encryption, ControlError> {
+    if !reaches_over_tcp(dsn) {
+        return Ok(Encryption::Off);
     }
+    Encryption::load(&dsn.tls).map_err(|cause: ConnectError| ControlError::TlsFiles {
+        server: server.to_owned(),
+        cause: Box::new(cause),
+    })
 }
 
 fn server_error(server: &str, error: &tokio_postgres::Error) -> Option<ControlError> {
@@ -449,10 +454,14 @@ fn with_sources(error: &tokio_postgres::Error) -> String {
 mod tests {
     use super::*;
     use crate::config::{Password, ServerTls};
+    use crate::error::Report;
 
     fn dsn() -> Dsn {
         Dsn {
-            hosts: vec![Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 1 }],
+            hosts: vec![Endpoint::Tcp {
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+            }],
             dbname: "shop".to_owned(),
             user: Some("control".to_owned()),
             password: Some(Password("correct horse".to_owned())),
@@ -469,36 +478,72 @@ mod tests {
 
     #[test]
     fn a_string_that_cannot_serve_is_refused_before_connecting() {
-        let error = refusal(&Dsn { user: None, ..dsn() });
-        assert_eq!(error.to_string(), "shop/s0: the control connection string names no user");
+        let error = refusal(&Dsn {
+            user: None,
+            ..dsn()
+        });
+        assert_eq!(
+            error.to_string(),
+            "shop/s0: the control connection string names no user"
+        );
         assert!(error.advice().unwrap().contains("`control`"));
-        let unix = Endpoint::Unix { path: "/tmp/postgres.sock".into() };
-        assert!(matches!(refusal(&Dsn { hosts: vec![unix], ..dsn() }), ControlError::SocketName { .. }));
+        let unix = Endpoint::Unix {
+            path: "/tmp/postgres.sock".into(),
+        };
+        assert!(matches!(
+            refusal(&Dsn {
+                hosts: vec![unix],
+                ..dsn()
+            }),
+            ControlError::SocketName { .. }
+        ));
     }
 
     #[test]
     fn the_session_is_named_limited_and_blind_to_other_schemas() {
-        let theirs = Dsn { options: Some("-c work_mem=64kB".to_owned()), ..dsn() };
+        let theirs = Dsn {
+            options: Some("-c work_mem=64kB".to_owned()),
+            ..dsn()
+        };
         let config = connection_settings("s", &theirs, ControlLimits::default()).unwrap();
         assert_eq!(config.get_application_name(), Some("pgherd"));
         assert_eq!(
             config.get_options(),
             Some("-c work_mem=64kB -c statement_timeout=30000 -c search_path=pg_catalog")
         );
-        let unix = Endpoint::Unix { path: "/run/pg/.s.PGSQL.5433".into() };
-        let config =
-            connection_settings("s", &Dsn { hosts: vec![unix], ..dsn() }, ControlLimits::default()).unwrap();
+        let unix = Endpoint::Unix {
+            path: "/run/pg/.s.PGSQL.5433".into(),
+        };
+        let config = connection_settings(
+            "s",
+            &Dsn {
+                hosts: vec![unix],
+                ..dsn()
+            },
+            ControlLimits::default(),
+        )
+        .unwrap();
         assert_eq!(config.get_ports(), [5433]);
-        assert_eq!(config.get_hosts(), [tokio_postgres::config::Host::Unix("/run/pg".into())]);
+        assert_eq!(
+            config.get_hosts(),
+            [tokio_postgres::config::Host::Unix("/run/pg".into())]
+        );
     }
 
     #[tokio::test]
     async fn a_dead_server_is_unreachable_and_the_error_shows_no_secret_and_no_address() {
         let control = Control::new("shop/s0", &dsn(), ControlLimits::default()).unwrap();
         let error = control.rows("SELECT 1").await.unwrap_err();
-        assert!(matches!(error, ControlError::Unreachable { .. }), "{error:?}");
+        assert!(
+            matches!(error, ControlError::Unreachable { .. }),
+            "{error:?}"
+        );
         assert_eq!(error.sqlstate(), SqlState::CANNOT_CONNECT_NOW);
-        for text in [error.to_string(), format!("{error:?}"), format!("{control:?}")] {
+        for text in [
+            error.to_string(),
+            format!("{error:?}"),
+            format!("{control:?}"),
+        ] {
             assert!(!text.contains("correct horse"), "{text}");
         }
         assert!(!error.to_string().contains("127.0.0.1"), "{error}");

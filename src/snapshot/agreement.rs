@@ -7,17 +7,25 @@ use crate::names::{ShardId, ShardName};
 use crate::placement::{KeyType, Placement};
 
 /// The one placement that all shards hold.
-pub(super) fn of_all<'a>(database: &Database, states: &'a [State]) -> Result<&'a Stored, SnapshotError> {
+pub(super) fn of_all<'a>(
+    database: &Database,
+    states: &'a [State],
+) -> Result<&'a Stored, SnapshotError> {
     let without: Vec<ShardName> = shards_with(database, states)
         .filter(|(_, state)| !matches!(state, State::Complete(_)))
         .map(|(shard, _)| shard.name.clone())
         .collect();
     let damaged = states.iter().any(|state| matches!(state, State::Damaged));
     if without.len() == states.len() && !damaged {
-        return Err(SnapshotError::NotInitialised { database: database.name.clone() });
+        return Err(SnapshotError::NotInitialised {
+            database: database.name.clone(),
+        });
     }
     if !without.is_empty() {
-        return Err(SnapshotError::HalfInitialised { database: database.name.clone(), without });
+        return Err(SnapshotError::HalfInitialised {
+            database: database.name.clone(),
+            without,
+        });
     }
     let first = of_those_with_one(database, states)?;
     let mut all = complete(database, states);
@@ -25,7 +33,13 @@ pub(super) fn of_all<'a>(database: &Database, states: &'a [State]) -> Result<&'a
     for ((shard, stored), (lead, _)) in all.zip(lead.into_iter().cycle()) {
         if stored.rules != first.rules {
             let detail = first_difference(&first.rules, &stored.rules);
-            return Err(disagreement(database, "the rules of the tables", &lead.name, &shard.name, detail));
+            return Err(disagreement(
+                database,
+                "the rules of the tables",
+                &lead.name,
+                &shard.name,
+                detail,
+            ));
         }
     }
     Ok(first)
@@ -33,10 +47,15 @@ pub(super) fn of_all<'a>(database: &Database, states: &'a [State]) -> Result<&'a
 
 /// The placement of those shards that hold one: the same cluster, shards, epoch and map, and each is who the file says.
 /// Their rules may differ. An error when none holds one.
-pub(super) fn of_those_with_one<'a>(database: &Database, states: &'a [State]) -> Result<&'a Stored, SnapshotError> {
+pub(super) fn of_those_with_one<'a>(
+    database: &Database,
+    states: &'a [State],
+) -> Result<&'a Stored, SnapshotError> {
     let mut all = complete(database, states);
     let Some((lead, first)) = all.next() else {
-        return Err(SnapshotError::NotInitialised { database: database.name.clone() });
+        return Err(SnapshotError::NotInitialised {
+            database: database.name.clone(),
+        });
     };
     is_the_configured_shard(database, lead, first)?;
     for (shard, stored) in all {
@@ -48,17 +67,46 @@ pub(super) fn of_those_with_one<'a>(database: &Database, states: &'a [State]) ->
             });
         }
         is_the_configured_shard(database, shard, stored)?;
-        let differs = |what, detail| Err(disagreement(database, what, &lead.name, &shard.name, detail));
+        let differs = |what, detail| {
+            Err(disagreement(
+                database,
+                what,
+                &lead.name,
+                &shard.name,
+                detail,
+            ))
+        };
         if stored.shards != first.shards {
-            return differs("the shards", format!("{} and {}", first.shards.join(", "), stored.shards.join(", ")));
+            return differs(
+                "the shards",
+                format!(
+                    "{} and {}",
+                    first.shards.join(", "),
+                    stored.shards.join(", ")
+                ),
+            );
         }
         if stored.epoch != first.epoch {
-            return differs("the epoch of the placement", format!("{} and {}", first.epoch, stored.epoch));
+            return differs(
+                "the epoch of the placement",
+                format!("{} and {}", first.epoch, stored.epoch),
+            );
         }
         if stored.map != first.map {
-            let buckets = first.map.iter().zip(&stored.map).filter(|(a, b)| a != b).count();
+            let buckets = first
+                .map
+                .iter()
+                .zip(&stored.map)
+                .filter(|(a, b)| a != b)
+                .count();
             let lengths = (first.map.len(), stored.map.len());
-            return differs("the map", format!("{buckets} buckets differ; {} and {} buckets", lengths.0, lengths.1));
+            return differs(
+                "the map",
+                format!(
+                    "{buckets} buckets differ; {} and {} buckets",
+                    lengths.0, lengths.1
+                ),
+            );
         }
     }
     are_the_configured_shards(database, first)?;
@@ -70,7 +118,10 @@ pub(super) fn on_rules(configured: &Rules, stored: &Rules) -> Result<(), Snapsho
     for (table, rule) in configured {
         match stored.get(table) {
             None => {
-                return Err(SnapshotError::NewRule { table: table.clone(), configured: rule.to_string() });
+                return Err(SnapshotError::NewRule {
+                    table: table.clone(),
+                    configured: rule.to_string(),
+                });
             }
             Some(known) if !known.means_the_same_as(rule) => {
                 return Err(SnapshotError::RuleChanged {
@@ -83,7 +134,10 @@ pub(super) fn on_rules(configured: &Rules, stored: &Rules) -> Result<(), Snapsho
         }
     }
     // A rule that the file lost would let the default rule misroute the table.
-    match stored.iter().find(|(table, _)| !configured.contains_key(table)) {
+    match stored
+        .iter()
+        .find(|(table, _)| !configured.contains_key(table))
+    {
         None => Ok(()),
         Some((table, known)) => Err(SnapshotError::RuleChanged {
             table: table.clone(),
@@ -107,15 +161,33 @@ pub(super) fn placement(database: &Database, stored: &Stored) -> Result<Placemen
     let ids: Vec<Option<ShardId>> = stored
         .shards
         .iter()
-        .map(|name| database.shards.iter().find(|shard| shard.name.as_str() == name).map(|shard| shard.id))
+        .map(|name| {
+            database
+                .shards
+                .iter()
+                .find(|shard| shard.name.as_str() == name)
+                .map(|shard| shard.id)
+        })
         .collect();
-    let map: Option<Vec<ShardId>> =
-        stored.map.iter().map(|shard| ids.get(usize::from(*shard)).copied().flatten()).collect();
+    let map: Option<Vec<ShardId>> = stored
+        .map
+        .iter()
+        .map(|shard| ids.get(usize::from(*shard)).copied().flatten())
+        .collect();
     let map = map.ok_or_else(|| shards_changed(database, stored))?;
-    Ok(Placement::new(stored.cluster_id.clone(), stored.epoch, map, database.shards.len())?)
+    Ok(Placement::new(
+        stored.cluster_id.clone(),
+        stored.epoch,
+        map,
+        database.shards.len(),
+    )?)
 }
 
-fn is_the_configured_shard(database: &Database, shard: &Shard, stored: &Stored) -> Result<(), SnapshotError> {
+fn is_the_configured_shard(
+    database: &Database,
+    shard: &Shard,
+    stored: &Stored,
+) -> Result<(), SnapshotError> {
     if stored.shard_name() == shard.name.as_str() {
         return Ok(());
     }
@@ -136,7 +208,11 @@ fn are_the_configured_shards(database: &Database, stored: &Stored) -> Result<(),
 }
 
 fn shards_changed(database: &Database, stored: &Stored) -> SnapshotError {
-    let configured: Vec<&str> = database.shards.iter().map(|shard| shard.name.as_str()).collect();
+    let configured: Vec<&str> = database
+        .shards
+        .iter()
+        .map(|shard| shard.name.as_str())
+        .collect();
     SnapshotError::ShardsChanged {
         database: database.name.clone(),
         configured: configured.join(", "),
@@ -152,7 +228,13 @@ fn disagreement(
     detail: String,
 ) -> SnapshotError {
     let (first, other) = (first.clone(), other.clone());
-    SnapshotError::Disagreement { database: database.name.clone(), what, first, other, detail }
+    SnapshotError::Disagreement {
+        database: database.name.clone(),
+        what,
+        first,
+        other,
+        detail,
+    }
 }
 
 fn first_difference(one: &Rules, other: &Rules) -> String {
@@ -160,20 +242,32 @@ fn first_difference(one: &Rules, other: &Rules) -> String {
     for table in tables {
         let (here, there) = (one.get(table), other.get(table));
         if here != there {
-            let text = |rule: Option<&super::stored::Rule>| rule.map_or("unknown".to_owned(), ToString::to_string);
+            let text = |rule: Option<&super::stored::Rule>| {
+                rule.map_or("unknown".to_owned(), ToString::to_string)
+            };
             return format!("table {table} is {} and {}", text(here), text(there));
         }
     }
     String::new()
 }
 
-fn shards_with<'a>(database: &'a Database, states: &'a [State]) -> impl Iterator<Item = (&'a Shard, &'a State)> {
+fn shards_with<'a>(
+    database: &'a Database,
+    states: &'a [State],
+) -> impl Iterator<Item = (&'a Shard, &'a State)> {
     database.shards.iter().zip(states)
 }
 
-fn complete<'d, 's>(database: &'d Database, states: &'s [State]) -> impl Iterator<Item = (&'d Shard, &'s Stored)> {
-    database.shards.iter().zip(states).filter_map(|(shard, state)| match state {
-        State::Complete(stored) => Some((shard, stored)),
-        State::Absent | State::Damaged => None,
-    })
+fn complete<'d, 's>(
+    database: &'d Database,
+    states: &'s [State],
+) -> impl Iterator<Item = (&'d Shard, &'s Stored)> {
+    database
+        .shards
+        .iter()
+        .zip(states)
+        .filter_map(|(shard, state)| match state {
+            State::Complete(stored) => Some((shard, stored)),
+            State::Absent | State::Damaged => None,
+        })
 }

@@ -13,9 +13,20 @@ use crate::names::Role;
 /// Files beside sockets of clients and servers: logs, listeners, the HTTP door.
 const FILES_SPARE: u64 = 64;
 /// What must be the same on all shards, or one statement has two meanings.
-const SETTINGS_EQUAL: [&str; 6] =
-    ["server_encoding", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "standard_conforming_strings"];
-const SETTINGS_OTHER: [&str; 4] = ["max_prepared_transactions", "fsync", "max_connections", "server_version_num"];
+const SETTINGS_EQUAL: [&str; 6] = [
+    "server_encoding",
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "extra_float_digits",
+    "standard_conforming_strings",
+];
+const SETTINGS_OTHER: [&str; 4] = [
+    "max_prepared_transactions",
+    "fsync",
+    "max_connections",
+    "server_version_num",
+];
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +40,37 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(severity: Severity, path: &str, problem: impl Into<String>, remedy: Option<&str>) -> Self {
-        Self { severity, path: path.to_owned(), problem: problem.into(), remedy: remedy.map(str::to_owned) }
+    fn new(
+        severity: Severity,
+        path: &str,
+        problem: impl Into<String>,
+        remedy: Option<&str>,
+    ) -> Self {
+        Self {
+            severity,
+            path: path.to_owned(),
+            problem: problem.into(),
+            remedy: remedy.map(str::to_owned),
+        }
     }
 
     fn of_error(path: &str, error: &impl Report) -> Self {
-        let problem = match error.detail() {
-            Some(detail) => format!("{error} ({detail})"),
-            None => error.to_string(),
-        };
-        Self { severity: Severity::Error, path: path.to_owned(), problem, remedy: error.advice() }
+        let mut problem = error.to_string();
+        // The operator may see the files and addresses that the message itself leaves out.
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            problem = format!("{problem}: {inner}");
+            cause = inner.source();
+        }
+        if let Some(detail) = error.detail() {
+            problem = format!("{problem} ({detail})");
+        }
+        Self {
+            severity: Severity::Error,
+            path: path.to_owned(),
+            problem,
+            remedy: error.advice(),
+        }
     }
 }
 
@@ -56,7 +88,12 @@ pub async fn check_connect(config: &Config) -> Vec<Finding> {
         compare(&primaries, &mut findings);
         if database.is_sharded() && primaries.len() == database.shards.len() {
             let path = format!("databases.{}", database.name);
-            findings.extend(load_database(database).await.err().map(|error| Finding::of_error(&path, &error)));
+            findings.extend(
+                load_database(database)
+                    .await
+                    .err()
+                    .map(|error| Finding::of_error(&path, &error)),
+            );
         }
     }
     findings
@@ -79,7 +116,15 @@ async fn check_shard(
         Err(error) => findings.push(Finding::of_error(&control_path, &error)),
     }
     if shard.primary != shard.control {
-        check_reach(database, shard, &shard.primary, Role::Primary, &format!("{path}.primary"), findings).await;
+        check_reach(
+            database,
+            shard,
+            &shard.primary,
+            Role::Primary,
+            &format!("{path}.primary"),
+            findings,
+        )
+        .await;
     }
     for (index, replica) in shard.replicas.iter().enumerate() {
         let path = format!("{path}.replicas[{index}]");
@@ -97,7 +142,8 @@ async fn check_reach(
     findings: &mut Vec<Finding>,
 ) {
     if dsn.user.is_none() {
-        let problem = "not looked at: the connection string names no user, each client brings its own";
+        let problem =
+            "not looked at: the connection string names no user, each client brings its own";
         findings.push(Finding::new(Severity::Notice, path, problem, None));
         return;
     }
@@ -109,10 +155,21 @@ async fn check_reach(
 
 type Settings = BTreeMap<String, String>;
 
-async fn settings_of(database: &Database, shard: &Shard, dsn: &Dsn) -> Result<Settings, ControlError> {
-    let control = Control::new(format!("{}/{}", database.name, shard.name), dsn, ControlLimits::default())?;
-    let names: Vec<String> =
-        SETTINGS_EQUAL.iter().chain(&SETTINGS_OTHER).map(|name| format!("'{}'", name.to_lowercase())).collect();
+async fn settings_of(
+    database: &Database,
+    shard: &Shard,
+    dsn: &Dsn,
+) -> Result<Settings, ControlError> {
+    let control = Control::new(
+        format!("{}/{}", database.name, shard.name),
+        dsn,
+        ControlLimits::default(),
+    )?;
+    let names: Vec<String> = SETTINGS_EQUAL
+        .iter()
+        .chain(&SETTINGS_OTHER)
+        .map(|name| format!("'{}'", name.to_lowercase()))
+        .collect();
     let question = format!(
         "SELECT name, setting FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) IN ({}) \
          UNION ALL SELECT 'in_recovery', pg_catalog.pg_is_in_recovery()::text \
@@ -132,56 +189,109 @@ fn pairs(rows: Rows) -> Settings {
         .collect()
 }
 
-fn judge(database: &Database, settings: &Settings, role: Role, path: &str, findings: &mut Vec<Finding>) {
+fn judge(
+    database: &Database,
+    settings: &Settings,
+    role: Role,
+    path: &str,
+    findings: &mut Vec<Finding>,
+) {
     let is = |name: &str, value: &str| settings.get(name).is_some_and(|found| found == value);
-    let mut find = |severity, problem: String, remedy| findings.push(Finding::new(severity, path, problem, remedy));
+    let mut find = |severity, problem: String, remedy| {
+        findings.push(Finding::new(severity, path, problem, remedy));
+    };
     match (role, is("in_recovery", "true")) {
         (Role::Primary, true) => {
-            find(Severity::Error, "this server is a replica".to_owned(), Some("name the primary here"));
+            find(
+                Severity::Error,
+                "this server is a replica".to_owned(),
+                Some("name the primary here"),
+            );
         }
         (Role::Replica, false) => {
-            find(Severity::Warning, "this server is no replica".to_owned(), Some("name a replica here"));
+            find(
+                Severity::Warning,
+                "this server is no replica".to_owned(),
+                Some("name a replica here"),
+            );
         }
         _ => {}
     }
     if is("fsync", "off") {
         let problem = "fsync is off: a crash of the machine loses the database, and with it decided transactions";
-        find(Severity::Warning, problem.to_owned(), Some("set fsync = on, unless the data may be lost"));
+        find(
+            Severity::Warning,
+            problem.to_owned(),
+            Some("set fsync = on, unless the data may be lost"),
+        );
     }
     if database.is_sharded() {
         if role == Role::Primary && is("max_prepared_transactions", "0") {
             let problem = "max_prepared_transactions is 0: transactions that write on several shards will fail";
-            find(Severity::Warning, problem.to_owned(), Some("set max_prepared_transactions = 100 and restart it"));
+            find(
+                Severity::Warning,
+                problem.to_owned(),
+                Some("set max_prepared_transactions = 100 and restart it"),
+            );
         }
         if !is("server_encoding", "UTF8") {
             let problem = "the server encoding is not UTF8: text keys cannot be placed";
-            find(Severity::Error, problem.to_owned(), Some("create the database with ENCODING 'UTF8'"));
+            find(
+                Severity::Error,
+                problem.to_owned(),
+                Some("create the database with ENCODING 'UTF8'"),
+            );
         }
     }
-    let connections = settings.get("max_connections").and_then(|value| value.parse::<u32>().ok());
+    let connections = settings
+        .get("max_connections")
+        .and_then(|value| value.parse::<u32>().ok());
     if connections.is_some_and(|max| max < database.pool.size.get()) {
-        let problem = format!("max_connections is smaller than the pool's size of {}", database.pool.size);
-        find(Severity::Warning, problem, Some("raise max_connections, or lower the pool's `size`"));
+        let problem = format!(
+            "max_connections is smaller than the pool's size of {}",
+            database.pool.size
+        );
+        find(
+            Severity::Warning,
+            problem,
+            Some("raise max_connections, or lower the pool's `size`"),
+        );
     }
 }
 
 /// One meaning on all shards: the first shard is the measure.
 fn compare(shards: &[(String, Settings)], findings: &mut Vec<Finding>) {
-    let Some((_, first)) = shards.first() else { return };
+    let Some((_, first)) = shards.first() else {
+        return;
+    };
     for (path, settings) in shards {
         for name in SETTINGS_EQUAL.into_iter().chain(["collation"]) {
             let (found, expected) = (settings.get(name), first.get(name));
             if found != expected {
-                let text = |value: Option<&String>| value.map_or("unknown", String::as_str).to_owned();
-                let problem = format!("{name} is {}, on the first shard it is {}", text(found), text(expected));
+                let text =
+                    |value: Option<&String>| value.map_or("unknown", String::as_str).to_owned();
+                let problem = format!(
+                    "{name} is {}, on the first shard it is {}",
+                    text(found),
+                    text(expected)
+                );
                 let remedy = "make it the same on all shards";
                 findings.push(Finding::new(Severity::Warning, path, problem, Some(remedy)));
             }
         }
         if major(settings) != major(first) {
             let text = |settings| major(settings).unwrap_or("unknown");
-            let problem = format!("PostgreSQL {}, on the first shard it is {}", text(settings), text(first));
-            findings.push(Finding::new(Severity::Warning, path, problem, Some("run one major version on all shards")));
+            let problem = format!(
+                "PostgreSQL {}, on the first shard it is {}",
+                text(settings),
+                text(first)
+            );
+            findings.push(Finding::new(
+                Severity::Warning,
+                path,
+                problem,
+                Some("run one major version on all shards"),
+            ));
         }
     }
 }
@@ -194,8 +304,12 @@ fn major(settings: &Settings) -> Option<&str> {
 
 /// Whether this process may open as many sockets as it promises clients. Where `/proc` is not there, nothing is said.
 fn enough_files(config: &Config) -> Vec<Finding> {
-    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else { return Vec::new() };
-    let Some(files_max) = open_files_max(&limits) else { return Vec::new() };
+    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
+        return Vec::new();
+    };
+    let Some(files_max) = open_files_max(&limits) else {
+        return Vec::new();
+    };
     let servers: u64 = config
         .databases
         .values()
@@ -205,14 +319,23 @@ fn enough_files(config: &Config) -> Vec<Finding> {
     if needed <= files_max {
         return Vec::new();
     }
-    let problem = format!("this process may open {files_max} files, but clients_max and the pools need {needed}");
+    let problem = format!(
+        "this process may open {files_max} files, but clients_max and the pools need {needed}"
+    );
     let remedy = "raise the limit (`ulimit -n`, LimitNOFILE=), or lower clients_max";
-    vec![Finding::new(Severity::Warning, "proxy.clients_max", problem, Some(remedy))]
+    vec![Finding::new(
+        Severity::Warning,
+        "proxy.clients_max",
+        problem,
+        Some(remedy),
+    )]
 }
 
 /// The soft limit in the text of `/proc/self/limits`.
 fn open_files_max(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -235,17 +358,38 @@ mod tests {
         let settings = |zone: &str, version: &str| {
             pairs(vec![
                 vec![Some("TimeZone".to_owned()), Some(zone.to_owned())],
-                vec![Some("server_version_num".to_owned()), Some(version.to_owned())],
+                vec![
+                    Some("server_version_num".to_owned()),
+                    Some(version.to_owned()),
+                ],
             ])
         };
         let mut findings = Vec::new();
-        compare(&[("a".to_owned(), settings("UTC", "150012")), ("b".to_owned(), settings("UTC", "150001"))], &mut findings);
+        compare(
+            &[
+                ("a".to_owned(), settings("UTC", "150012")),
+                ("b".to_owned(), settings("UTC", "150001")),
+            ],
+            &mut findings,
+        );
         assert_eq!(findings, []);
-        compare(&[("a".to_owned(), settings("UTC", "150012")), ("b".to_owned(), settings("CET", "160001"))], &mut findings);
-        let problems: Vec<&str> = findings.iter().map(|finding| finding.problem.as_str()).collect();
+        compare(
+            &[
+                ("a".to_owned(), settings("UTC", "150012")),
+                ("b".to_owned(), settings("CET", "160001")),
+            ],
+            &mut findings,
+        );
+        let problems: Vec<&str> = findings
+            .iter()
+            .map(|finding| finding.problem.as_str())
+            .collect();
         assert_eq!(
             problems,
-            ["TimeZone is CET, on the first shard it is UTC", "PostgreSQL 16, on the first shard it is 15"]
+            [
+                "TimeZone is CET, on the first shard it is UTC",
+                "PostgreSQL 16, on the first shard it is 15"
+            ]
         );
         assert!(findings.iter().all(|finding| finding.path == "b"));
     }

@@ -20,15 +20,38 @@ pub enum SnapshotError {
     #[error("database {database}: its shards hold no placement yet")]
     NotInitialised { database: DatabaseName },
     #[error("database {database}: the placement is only half there: shard {} has none", list(.without))]
-    HalfInitialised { database: DatabaseName, without: Vec<ShardName> },
-    #[error("database {database}: the connection string of shard {configured} leads to shard {found}")]
-    WrongShard { database: DatabaseName, configured: ShardName, found: String },
+    HalfInitialised {
+        database: DatabaseName,
+        without: Vec<ShardName>,
+    },
+    #[error(
+        "database {database}: the connection string of shard {configured} leads to shard {found}"
+    )]
+    WrongShard {
+        database: DatabaseName,
+        configured: ShardName,
+        found: String,
+    },
     #[error("database {database}: shards {first} and {second} are the same database")]
-    SameDatabase { database: DatabaseName, first: ShardName, second: ShardName },
+    SameDatabase {
+        database: DatabaseName,
+        first: ShardName,
+        second: ShardName,
+    },
     #[error("database {database}: shard {other} belongs to another cluster than shard {first}")]
-    OtherCluster { database: DatabaseName, first: ShardName, other: ShardName },
-    #[error("database {database}: the file has the shards {configured}, the placement has {stored}")]
-    ShardsChanged { database: DatabaseName, configured: String, stored: String },
+    OtherCluster {
+        database: DatabaseName,
+        first: ShardName,
+        other: ShardName,
+    },
+    #[error(
+        "database {database}: the file has the shards {configured}, the placement has {stored}"
+    )]
+    ShardsChanged {
+        database: DatabaseName,
+        configured: String,
+        stored: String,
+    },
     #[error("database {database}: shards {first} and {other} disagree about {what}")]
     Disagreement {
         database: DatabaseName,
@@ -38,17 +61,36 @@ pub enum SnapshotError {
         detail: String,
     },
     #[error("table {table}: the shards do not know its rule yet ({configured})")]
-    NewRule { table: TableName, configured: String },
+    NewRule {
+        table: TableName,
+        configured: String,
+    },
     #[error("table {table}: the file says {configured}, the shards say {stored}")]
-    RuleChanged { table: TableName, configured: String, stored: String },
+    RuleChanged {
+        table: TableName,
+        configured: String,
+        stored: String,
+    },
     #[error("table {table}: {problem}")]
-    Key { table: TableName, problem: KeyProblem },
+    Key {
+        table: TableName,
+        problem: KeyProblem,
+    },
     #[error("table {table}: it is missing on shard {shard}")]
     MissingTable { table: TableName, shard: ShardName },
     #[error("shard {shard}: {what} is {found}, but must be {expected}")]
-    Environment { shard: ShardName, what: &'static str, found: String, expected: String },
+    Environment {
+        shard: ShardName,
+        what: &'static str,
+        found: String,
+        expected: String,
+    },
     #[error("table {table}: {rows} rows on shard {shard} belong on other shards")]
-    RowsMisplaced { table: TableName, shard: ShardName, rows: u64 },
+    RowsMisplaced {
+        table: TableName,
+        shard: ShardName,
+        rows: u64,
+    },
     #[error("shard {shard}: another `pgherd init` is at work")]
     Locked { shard: ShardName },
     /// What a shard answered is not what our own question asks for.
@@ -76,7 +118,9 @@ impl Report for SnapshotError {
         match self {
             SnapshotError::Control(error) => error.sqlstate(),
             SnapshotError::Placement(error) => error.sqlstate(),
-            SnapshotError::Unreadable { .. } | SnapshotError::Interrupted => SqlState::INTERNAL_ERROR,
+            SnapshotError::Unreadable { .. } | SnapshotError::Interrupted => {
+                SqlState::INTERNAL_ERROR
+            }
             _ => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         }
     }
@@ -116,7 +160,10 @@ impl Report for SnapshotError {
             SnapshotError::ShardsChanged { .. } => {
                 "put the shards of the file back as they were: buckets cannot be moved yet"
             }
-            SnapshotError::Disagreement { what: "the rules of the tables", .. } => RUN_INIT,
+            SnapshotError::Disagreement {
+                what: "the rules of the tables",
+                ..
+            } => RUN_INIT,
             SnapshotError::Disagreement { .. } => {
                 "find out which shard is right (docs/placement.md), drop schema pgherd on the other and run \
                  `pgherd init --repair --config FILE`"
@@ -124,14 +171,22 @@ impl Report for SnapshotError {
             SnapshotError::RuleChanged { .. } => {
                 "put the rule in the file back; or empty the table and run `pgherd init --config FILE`"
             }
-            SnapshotError::Key { .. } => "name another `key` for the table: an integer, text, varchar or uuid column",
-            SnapshotError::MissingTable { .. } => "create the table on that shard, as it is on the others",
-            SnapshotError::Environment { .. } => "create the shards' databases with the same encoding and locale",
+            SnapshotError::Key { .. } => {
+                "name another `key` for the table: an integer, text, varchar or uuid column"
+            }
+            SnapshotError::MissingTable { .. } => {
+                "create the table on that shard, as it is on the others"
+            }
+            SnapshotError::Environment { .. } => {
+                "create the shards' databases with the same encoding and locale"
+            }
             SnapshotError::RowsMisplaced { .. } => {
                 "load the table through pgherd, or empty it first; `pgherd check --rows` counts such rows"
             }
             SnapshotError::Locked { .. } => "wait for it to end, then try again",
-            SnapshotError::Placement(_) | SnapshotError::Unreadable { .. } | SnapshotError::Interrupted => return None,
+            SnapshotError::Placement(_)
+            | SnapshotError::Unreadable { .. }
+            | SnapshotError::Interrupted => return None,
         };
         Some(advice.to_owned())
     }

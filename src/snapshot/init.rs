@@ -58,16 +58,28 @@ impl fmt::Display for InitReport {
         write!(f, "database {}: ", self.database)?;
         match &self.outcome {
             Outcome::NotSharded => f.write_str("one shard, nothing to place")?,
-            Outcome::Created { cluster_id, epoch, buckets } => {
-                write!(f, "initialised, epoch {epoch}, {buckets} buckets, cluster {cluster_id}")?;
+            Outcome::Created {
+                cluster_id,
+                epoch,
+                buckets,
+            } => {
+                write!(
+                    f,
+                    "initialised, epoch {epoch}, {buckets} buckets, cluster {cluster_id}"
+                )?;
             }
-            Outcome::AlreadyInitialised { epoch } => write!(f, "already initialised, epoch {epoch}")?,
+            Outcome::AlreadyInitialised { epoch } => {
+                write!(f, "already initialised, epoch {epoch}")?;
+            }
             Outcome::Repaired { epoch, shards } => {
                 let names: Vec<&str> = shards.iter().map(ShardName::as_str).collect();
                 write!(f, "repaired {}, epoch {epoch}", names.join(", "))?;
             }
         }
-        for (what, list) in [("rules written", &self.rules_written), ("rules removed", &self.rules_removed)] {
+        for (what, list) in [
+            ("rules written", &self.rules_written),
+            ("rules removed", &self.rules_removed),
+        ] {
             if !list.is_empty() {
                 let names: Vec<String> = list.iter().map(ToString::to_string).collect();
                 write!(f, "; {what}: {}", names.join(", "))?;
@@ -94,7 +106,13 @@ pub async fn init(database: &Database, repair: bool) -> Result<InitReport, Snaps
     for shard in &mut shards {
         states.push(stored::read(shard).await?);
     }
-    let asked_about: Rules = states.iter().filter_map(rules_of).flatten().chain(&configured).map(own).collect();
+    let asked_about: Rules = states
+        .iter()
+        .filter_map(rules_of)
+        .flatten()
+        .chain(&configured)
+        .map(own)
+        .collect();
     for shard in &mut shards {
         columns.push(tables::read(shard, &asked_about).await?);
     }
@@ -115,7 +133,12 @@ pub async fn init(database: &Database, repair: bool) -> Result<InitReport, Snaps
 }
 
 fn report(database: &Database, outcome: Outcome) -> InitReport {
-    InitReport { database: database.name.clone(), outcome, rules_written: Vec::new(), rules_removed: Vec::new() }
+    InitReport {
+        database: database.name.clone(),
+        outcome,
+        rules_written: Vec::new(),
+        rules_removed: Vec::new(),
+    }
 }
 
 fn own((table, rule): (&TableName, &Rule)) -> (TableName, Rule) {
@@ -131,7 +154,10 @@ fn rules_of(state: &State) -> Option<&Rules> {
 
 /// A transaction on each shard, in the file's order, each holding the lock of schema `pgherd`.
 async fn lock_all(database: &Database) -> Result<Vec<ControlTransaction>, SnapshotError> {
-    let limits = ControlLimits { statement_timeout: STATEMENT_TIMEOUT, ..ControlLimits::default() };
+    let limits = ControlLimits {
+        statement_timeout: STATEMENT_TIMEOUT,
+        ..ControlLimits::default()
+    };
     let controls = controls(database, limits)?;
     let mut order: Vec<(&Shard, _)> = database.shards.iter().zip(&controls).collect();
     order.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
@@ -141,7 +167,12 @@ async fn lock_all(database: &Database) -> Result<Vec<ControlTransaction>, Snapsh
     for (shard, control) in order {
         let mut transaction = control.begin().await?;
         // Before the lock: two shards that are one database would wait for each other.
-        let place = transaction.rows(PLACE).await?.into_iter().next().unwrap_or_default();
+        let place = transaction
+            .rows(PLACE)
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         if let Some((_, first)) = places.iter().find(|(other, _)| *other == place) {
             return Err(SnapshotError::SameDatabase {
                 database: database.name.clone(),
@@ -152,12 +183,21 @@ async fn lock_all(database: &Database) -> Result<Vec<ControlTransaction>, Snapsh
         places.push((place, shard));
         transaction.execute(LOCK_TIMEOUT).await?;
         transaction.execute(sql::LOCK).await.map_err(|error| {
-            if error.is_server("55P03") { SnapshotError::Locked { shard: shard.name.clone() } } else { error.into() }
+            if error.is_server("55P03") {
+                SnapshotError::Locked {
+                    shard: shard.name.clone(),
+                }
+            } else {
+                error.into()
+            }
         })?;
         locked.push((shard.id, transaction));
     }
     locked.sort_by_key(|(id, _)| *id);
-    Ok(locked.into_iter().map(|(_, transaction)| transaction).collect())
+    Ok(locked
+        .into_iter()
+        .map(|(_, transaction)| transaction)
+        .collect())
 }
 
 /// Tells two databases apart without any privilege: no two servers start in the same microsecond with equal ids.
@@ -182,19 +222,33 @@ fn decide(database: &Database, states: &[State], repair: bool) -> Result<Plan, S
         .filter(|(_, state)| !matches!(state, State::Complete(_)))
         .map(|(index, _)| index)
         .collect();
-    let names = onto.iter().filter_map(|index| database.shards.get(*index)).map(|shard| shard.name.clone()).collect();
+    let names = onto
+        .iter()
+        .filter_map(|index| database.shards.get(*index))
+        .map(|shard| shard.name.clone())
+        .collect();
     if onto.len() == states.len() || !(onto.is_empty() || repair) {
         // Damaged everywhere: there is nothing to copy from.
-        return Err(SnapshotError::HalfInitialised { database: database.name.clone(), without: names });
+        return Err(SnapshotError::HalfInitialised {
+            database: database.name.clone(),
+            without: names,
+        });
     }
     let placement = agreement::of_those_with_one(database, states)?.clone();
     let epoch = placement.epoch;
     let outcome = if onto.is_empty() {
         Outcome::AlreadyInitialised { epoch }
     } else {
-        Outcome::Repaired { epoch, shards: names }
+        Outcome::Repaired {
+            epoch,
+            shards: names,
+        }
     };
-    Ok(Plan { outcome, placement, onto })
+    Ok(Plan {
+        outcome,
+        placement,
+        onto,
+    })
 }
 
 fn first_placement(database: &Database) -> Result<Plan, SnapshotError> {
@@ -202,11 +256,19 @@ fn first_placement(database: &Database) -> Result<Plan, SnapshotError> {
     let cluster_id = random_uuid();
     let epoch = 1;
     Ok(Plan {
-        outcome: Outcome::Created { cluster_id: cluster_id.clone(), epoch, buckets: map.len() },
+        outcome: Outcome::Created {
+            cluster_id: cluster_id.clone(),
+            epoch,
+            buckets: map.len(),
+        },
         placement: Stored {
             cluster_id,
             shard_id: 0,
-            shards: database.shards.iter().map(|shard| shard.name.to_string()).collect(),
+            shards: database
+                .shards
+                .iter()
+                .map(|shard| shard.name.to_string())
+                .collect(),
             epoch,
             map: map.into_iter().map(|shard| shard.0).collect(),
             rules: Rules::new(),
@@ -220,7 +282,13 @@ fn random_uuid() -> String {
     let bits: u128 = rand::random();
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{bits:032x}");
-    let groups = [hex.get(..8), hex.get(8..12), hex.get(12..16), hex.get(16..20), hex.get(20..)];
+    let groups = [
+        hex.get(..8),
+        hex.get(8..12),
+        hex.get(12..16),
+        hex.get(16..20),
+        hex.get(20..),
+    ];
     groups.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
@@ -257,7 +325,9 @@ impl Changes {
                 &mut changes.new
             } else if stored.iter().any(|stored| !is_kept(stored, rule)) {
                 &mut changes.changed
-            } else if stored.len() < known.len() || stored.iter().any(|stored| has_more(rule, stored)) {
+            } else if stored.len() < known.len()
+                || stored.iter().any(|stored| has_more(rule, stored))
+            {
                 &mut changes.completed
             } else {
                 continue;
@@ -265,7 +335,10 @@ impl Changes {
             list.insert(table.clone());
         }
         let all_known = known.iter().flat_map(|rules| rules.keys());
-        changes.removed = all_known.filter(|table| !rules.contains_key(*table)).cloned().collect();
+        changes.removed = all_known
+            .filter(|table| !rules.contains_key(*table))
+            .cloned()
+            .collect();
         changes
     }
 
@@ -300,15 +373,27 @@ async fn changed_tables_have_no_rows(
     changes: &Changes,
 ) -> Result<(), SnapshotError> {
     for (shard, tables) in shards.iter_mut().zip(columns) {
-        for table in changes.changed.iter().chain(&changes.removed).filter(|table| tables.contains_key(*table)) {
+        for table in changes
+            .changed
+            .iter()
+            .chain(&changes.removed)
+            .filter(|table| tables.contains_key(*table))
+        {
             let question = format!("SELECT EXISTS (SELECT FROM {})", sql::qualified(table));
             let answer = shard.ask(&question).await?;
             if answer.first().and_then(|row| row.first()?.as_deref()) != Some("f") {
-                let configured = if changes.removed.contains(table) { "nothing" } else { "another rule" };
+                let configured = if changes.removed.contains(table) {
+                    "nothing"
+                } else {
+                    "another rule"
+                };
                 return Err(SnapshotError::RuleChanged {
                     table: table.clone(),
                     configured: configured.to_owned(),
-                    stored: format!("it is spread already and has rows on {}", Ask::server(shard)),
+                    stored: format!(
+                        "it is spread already and has rows on {}",
+                        Ask::server(shard)
+                    ),
                 });
             }
         }
@@ -329,11 +414,21 @@ async fn write(
     for (index, (transaction, shard)) in shards.iter_mut().zip(&database.shards).enumerate() {
         let anew = plan.onto.contains(&index);
         if anew {
-            transaction.execute(&placement_text(stored, shard, states.get(index))).await?;
+            transaction
+                .execute(&placement_text(stored, shard, states.get(index)))
+                .await?;
         }
-        let tables = if anew { everything.clone() } else { changes.written().collect() };
+        let tables = if anew {
+            everything.clone()
+        } else {
+            changes.written().collect()
+        };
         let mut text: Vec<String> = changes.removed.iter().map(sql::delete_rule).collect();
-        text.extend(tables.into_iter().filter_map(|table| Some(rule_text(table, rules.get(table)?, &stored.shards))));
+        text.extend(
+            tables
+                .into_iter()
+                .filter_map(|table| Some(rule_text(table, rules.get(table)?, &stored.shards))),
+        );
         if !text.is_empty() {
             transaction.execute(&text.join("; ")).await?;
         }
@@ -366,7 +461,10 @@ fn rule_text(table: &TableName, rule: &Rule, shards: &[String]) -> String {
         }
         Rule::Reference => sql::write_rule(table, "reference", None, None),
         Rule::Single { shard } => {
-            let index = (0u16..).zip(shards).find(|(_, name)| *name == shard).map(|(index, _)| index);
+            let index = (0u16..)
+                .zip(shards)
+                .find(|(_, name)| *name == shard)
+                .map(|(index, _)| index);
             sql::write_rule(table, "single", None, index)
         }
     }
@@ -383,8 +481,16 @@ async fn rows_are_in_their_buckets(
     plan: &Plan,
 ) -> Result<(), SnapshotError> {
     for table in &changes.new {
-        let Some(Rule::Sharded { key, key_type: Some(type_name) }) = rules.get(table) else { continue };
-        let Some(key_type) = KeyType::from_type_name(type_name) else { continue };
+        let Some(Rule::Sharded {
+            key,
+            key_type: Some(type_name),
+        }) = rules.get(table)
+        else {
+            continue;
+        };
+        let Some(key_type) = KeyType::from_type_name(type_name) else {
+            continue;
+        };
         let question = sql::count_misplaced(table, key, key_type, plan.placement.map.len());
         for ((transaction, shard), tables) in shards.iter_mut().zip(&database.shards).zip(columns) {
             if !tables.contains_key(table) {
@@ -392,7 +498,11 @@ async fn rows_are_in_their_buckets(
             }
             let rows = super::rows::count(&transaction.ask(&question).await?);
             if rows > 0 {
-                return Err(SnapshotError::RowsMisplaced { table: table.clone(), shard: shard.name.clone(), rows });
+                return Err(SnapshotError::RowsMisplaced {
+                    table: table.clone(),
+                    shard: shard.name.clone(),
+                    rows,
+                });
             }
         }
     }
@@ -407,7 +517,13 @@ mod tests {
     fn a_cluster_id_is_a_random_uuid() {
         let (one, two) = (random_uuid(), random_uuid());
         assert_ne!(one, two);
-        assert!(matches!(KeyType::Uuid.from_text(one.as_bytes()), placement::Decoded::Value(_)), "{one}");
+        assert!(
+            matches!(
+                KeyType::Uuid.from_text(one.as_bytes()),
+                placement::Decoded::Value(_)
+            ),
+            "{one}"
+        );
         assert_eq!(one.as_bytes()[14], b'4', "{one}");
     }
 }

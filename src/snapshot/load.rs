@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::stored::{Rule, Rules, State, configured_rules};
 use super::tables::Tables;
-use super::{DatabaseSnapshot, Snapshot, SnapshotError, agreement, controls, on_every, stored, tables};
+use super::{
+    DatabaseSnapshot, Snapshot, SnapshotError, agreement, controls, on_every, stored, tables,
+};
 use crate::backend::control::{Control, ControlLimits};
 use crate::catalog::Catalog;
 use crate::config::{Config, Database};
@@ -32,7 +34,11 @@ pub async fn load(config: &Config) -> Result<Snapshot, SnapshotError> {
 pub async fn load_database(database: &Arc<Database>) -> Result<DatabaseSnapshot, SnapshotError> {
     let config = Arc::clone(database);
     if !database.is_sharded() {
-        return Ok(DatabaseSnapshot { config, placement: None, catalog: None });
+        return Ok(DatabaseSnapshot {
+            config,
+            placement: None,
+            catalog: None,
+        });
     }
     let rules = Arc::new(configured_rules(database)?);
     let controls = controls(database, ControlLimits::default())?;
@@ -48,7 +54,11 @@ pub async fn load_database(database: &Arc<Database>) -> Result<DatabaseSnapshot,
 
     let placement = agreement::placement(database, stored)?;
     let catalog = load_catalog(&controls).await?;
-    Ok(DatabaseSnapshot { config, placement: Some(Arc::new(placement)), catalog: catalog.map(Arc::new) })
+    Ok(DatabaseSnapshot {
+        config,
+        placement: Some(Arc::new(placement)),
+        catalog: catalog.map(Arc::new),
+    })
 }
 
 /// What one shard was asked.
@@ -63,7 +73,11 @@ async fn ask(mut control: Control, rules: Arc<Rules>) -> Result<Answer, Snapshot
     let state = stored::read(&mut control).await?;
     let tables = tables::read(&mut control, &rules).await?;
     let surroundings = read_surroundings(&control).await?;
-    Ok(Answer { state, tables, surroundings })
+    Ok(Answer {
+        state,
+        tables,
+        surroundings,
+    })
 }
 
 /// Which column of [`SURROUNDINGS`] is what.
@@ -83,20 +97,34 @@ const SURROUNDINGS: &str = "SELECT pg_catalog.current_setting('server_encoding')
     FROM (SELECT pg_catalog.to_jsonb(b) AS j FROM pg_catalog.pg_database AS b \
           WHERE b.datname = pg_catalog.current_database()) AS d";
 
-async fn read_surroundings(control: &Control) -> Result<Vec<(&'static str, String)>, SnapshotError> {
+async fn read_surroundings(
+    control: &Control,
+) -> Result<Vec<(&'static str, String)>, SnapshotError> {
     let rows = control.rows(SURROUNDINGS).await?;
     let Some(row) = rows.into_iter().next() else {
-        return Err(SnapshotError::Unreadable { server: control.server().to_owned(), what: "encoding and collation" });
+        return Err(SnapshotError::Unreadable {
+            server: control.server().to_owned(),
+            what: "encoding and collation",
+        });
     };
-    Ok(SURROUNDING_NAMES.into_iter().zip(row.into_iter().map(Option::unwrap_or_default)).collect())
+    Ok(SURROUNDING_NAMES
+        .into_iter()
+        .zip(row.into_iter().map(Option::unwrap_or_default))
+        .collect())
 }
 
 fn have_equal_surroundings(database: &Database, answers: &[Answer]) -> Result<(), SnapshotError> {
-    let Some(first) = answers.first() else { return Ok(()) };
+    let Some(first) = answers.first() else {
+        return Ok(());
+    };
     for (shard, answer) in database.shards.iter().zip(answers) {
         for ((what, found), (_, expected)) in answer.surroundings.iter().zip(&first.surroundings) {
             // The hash of a text is that of its bytes, so there is one encoding for all.
-            let expected = if *what == "server_encoding" { "UTF8" } else { expected };
+            let expected = if *what == "server_encoding" {
+                "UTF8"
+            } else {
+                expected
+            };
             if found != expected {
                 return Err(SnapshotError::Environment {
                     shard: shard.name.clone(),
@@ -113,8 +141,12 @@ fn have_equal_surroundings(database: &Database, answers: &[Answer]) -> Result<()
 /// That the keys still have types that hash as they did when the rows were placed.
 fn keys_are_as_stored(rules: &Rules, columns: &[Tables]) -> Result<(), SnapshotError> {
     for (table, rule) in rules {
-        let Rule::Sharded { key, key_type } = rule else { continue };
-        let Some((_, found)) = tables::key_column(table, key, columns)? else { continue };
+        let Rule::Sharded { key, key_type } = rule else {
+            continue;
+        };
+        let Some((_, found)) = tables::key_column(table, key, columns)? else {
+            continue;
+        };
         if let Some(stored) = key_type
             && !agreement::key_types_hash_alike(stored, &found)
         {
@@ -131,7 +163,9 @@ fn keys_are_as_stored(rules: &Rules, columns: &[Tables]) -> Result<(), SnapshotE
 /// The seam to the catalogue: `catalog` owns the questions and reads the answers, this function asks them of the
 /// authoritative shard.
 async fn load_catalog(controls: &[Control]) -> Result<Option<Catalog>, SnapshotError> {
-    let Some(_authoritative) = controls.first() else { return Ok(None) };
+    let Some(_authoritative) = controls.first() else {
+        return Ok(None);
+    };
     let _ = sql::EXISTS;
     Ok(None)
 }

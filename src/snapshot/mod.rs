@@ -43,16 +43,28 @@ pub struct DatabaseSnapshot {
 }
 
 /// One control pool for each shard, in the order of the file.
-fn controls(database: &config::Database, limits: ControlLimits) -> Result<Vec<Control>, ControlError> {
+fn controls(
+    database: &config::Database,
+    limits: ControlLimits,
+) -> Result<Vec<Control>, ControlError> {
     database
         .shards
         .iter()
-        .map(|shard| Control::new(format!("{}/{}", database.name, shard.name), &shard.control, limits))
+        .map(|shard| {
+            Control::new(
+                format!("{}/{}", database.name, shard.name),
+                &shard.control,
+                limits,
+            )
+        })
         .collect()
 }
 
 /// The same work on every shard at once; answers in the order of the shards, the first error by that order.
-async fn on_every<T, Work, Answer>(controls: &[Control], work: Work) -> Result<Vec<T>, SnapshotError>
+async fn on_every<T, Work, Answer>(
+    controls: &[Control],
+    work: Work,
+) -> Result<Vec<T>, SnapshotError>
 where
     T: Send + 'static,
     Work: Fn(Control) -> Answer,

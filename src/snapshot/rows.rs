@@ -35,23 +35,33 @@ pub async fn check_rows(database: &Database) -> Result<Vec<MisplacedRows>, Snaps
         return Ok(Vec::new());
     }
     let rules = Arc::new(configured_rules(database)?);
-    let limits = ControlLimits { statement_timeout: STATEMENT_TIMEOUT, ..ControlLimits::default() };
+    let limits = ControlLimits {
+        statement_timeout: STATEMENT_TIMEOUT,
+        ..ControlLimits::default()
+    };
     let controls = controls(database, limits)?;
-    let states: Vec<State> =
-        on_every(&controls, |mut control| async move { stored::read(&mut control).await }).await?;
+    let states: Vec<State> = on_every(&controls, |mut control| async move {
+        stored::read(&mut control).await
+    })
+    .await?;
     let agreed = agreement::of_all(database, &states)?;
     agreement::on_rules(&rules, &agreed.rules)?;
     let buckets = agreed.map.len();
-    let found = on_every(&controls, |control| misplaced_on(control, Arc::clone(&rules), buckets)).await?;
+    let found = on_every(&controls, |control| {
+        misplaced_on(control, Arc::clone(&rules), buckets)
+    })
+    .await?;
     let by_shard = database.shards.iter().zip(found);
     Ok(by_shard
         .flat_map(|(shard, found)| {
-            found.into_iter().map(|(table, rows, example)| MisplacedRows {
-                table,
-                shard: shard.name.clone(),
-                rows,
-                example,
-            })
+            found
+                .into_iter()
+                .map(|(table, rows, example)| MisplacedRows {
+                    table,
+                    shard: shard.name.clone(),
+                    rows,
+                    example,
+                })
         })
         .collect())
 }
@@ -64,12 +74,21 @@ async fn misplaced_on(
     let columns = tables::read(&mut control, &rules).await?;
     let mut found = Vec::new();
     for (table, rule) in rules.iter() {
-        let Rule::Sharded { key, .. } = rule else { continue };
-        let Some((key_type, _)) = tables::key_column(table, key, [&columns])? else { continue };
-        let answer = control.rows(&sql::count_misplaced(table, key, key_type, buckets)).await?;
+        let Rule::Sharded { key, .. } = rule else {
+            continue;
+        };
+        let Some((key_type, _)) = tables::key_column(table, key, [&columns])? else {
+            continue;
+        };
+        let answer = control
+            .rows(&sql::count_misplaced(table, key, key_type, buckets))
+            .await?;
         let rows = count(&answer);
         if rows > 0 {
-            let example = answer.into_iter().next().and_then(|row| row.into_iter().nth(1).flatten());
+            let example = answer
+                .into_iter()
+                .next()
+                .and_then(|row| row.into_iter().nth(1).flatten());
             found.push((table.clone(), rows, example));
         }
     }
@@ -78,5 +97,7 @@ async fn misplaced_on(
 
 /// The number in the first column. One that cannot be read counts as misplaced, not as none.
 pub(super) fn count(rows: &Rows) -> u64 {
-    rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(u64::MAX)
+    rows.first()
+        .and_then(|row| row.first()?.as_ref()?.parse().ok())
+        .unwrap_or(u64::MAX)
 }

@@ -33,7 +33,9 @@ pub(super) struct Stored {
 
 impl Stored {
     pub fn shard_name(&self) -> &str {
-        self.shards.get(usize::from(self.shard_id)).map_or("(unknown)", String::as_str)
+        self.shards
+            .get(usize::from(self.shard_id))
+            .map_or("(unknown)", String::as_str)
     }
 }
 
@@ -43,9 +45,14 @@ pub(super) type Rules = BTreeMap<TableName, Rule>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rule {
     /// `key_type` is as `format_type` writes it, once the table exists.
-    Sharded { key: String, key_type: Option<String> },
+    Sharded {
+        key: String,
+        key_type: Option<String>,
+    },
     Reference,
-    Single { shard: String },
+    Single {
+        shard: String,
+    },
 }
 
 impl Rule {
@@ -61,8 +68,14 @@ impl Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rule::Sharded { key, key_type: None } => write!(f, "sharded by {key}"),
-            Rule::Sharded { key, key_type: Some(key_type) } => write!(f, "sharded by {key} ({key_type})"),
+            Rule::Sharded {
+                key,
+                key_type: None,
+            } => write!(f, "sharded by {key}"),
+            Rule::Sharded {
+                key,
+                key_type: Some(key_type),
+            } => write!(f, "sharded by {key} ({key_type})"),
             Rule::Reference => f.write_str("reference"),
             Rule::Single { shard } => write!(f, "whole on {shard}"),
         }
@@ -73,18 +86,29 @@ impl fmt::Display for Rule {
 pub(super) fn configured_rules(database: &Database) -> Result<Rules, SnapshotError> {
     let mut rules = Rules::new();
     for (table, rule) in &database.tables {
-        let table = TableName { schema: Some(sql::schema_of(table).into()), name: table.name.clone() };
+        let table = TableName {
+            schema: Some(sql::schema_of(table).into()),
+            name: table.name.clone(),
+        };
         let rule = match rule {
             TableRule::Sharded { key } => {
                 let [key] = key.as_slice() else {
-                    return Err(SnapshotError::Key { table, problem: super::KeyProblem::Columns });
+                    return Err(SnapshotError::Key {
+                        table,
+                        problem: super::KeyProblem::Columns,
+                    });
                 };
-                Rule::Sharded { key: key.clone(), key_type: None }
+                Rule::Sharded {
+                    key: key.clone(),
+                    key_type: None,
+                }
             }
             TableRule::Reference => Rule::Reference,
             TableRule::Single(shard) => {
                 let shard = database.shards.get(shard.index());
-                Rule::Single { shard: shard.map_or_else(String::new, |s| s.name.to_string()) }
+                Rule::Single {
+                    shard: shard.map_or_else(String::new, |s| s.name.to_string()),
+                }
             }
         };
         rules.insert(table, rule);
@@ -147,7 +171,11 @@ async fn damaged_or_absent(shard: &mut impl Ask) -> Result<State, SnapshotError>
              WHERE n.nspname = 'pgherd' AND c.relname IN ('identity', 'shards', 'placement', 'rules')",
         )
         .await?;
-    Ok(if tables.is_empty() { State::Absent } else { State::Damaged })
+    Ok(if tables.is_empty() {
+        State::Absent
+    } else {
+        State::Damaged
+    })
 }
 
 fn parse(
@@ -156,30 +184,65 @@ fn parse(
     placement: &[Option<String>],
     rules: &Rows,
 ) -> Option<Stored> {
-    let [Some(cluster_id), Some(shard_id)] = identity else { return None };
-    let [Some(epoch), Some(map)] = placement else { return None };
+    let [Some(cluster_id), Some(shard_id)] = identity else {
+        return None;
+    };
+    let [Some(epoch), Some(map)] = placement else {
+        return None;
+    };
     let mut names = Vec::with_capacity(shards.len());
     for (row, index) in shards.iter().zip(0u16..) {
-        let [Some(id), Some(name)] = row.as_slice() else { return None };
+        let [Some(id), Some(name)] = row.as_slice() else {
+            return None;
+        };
         // Without a gap: the ids are indexes.
         if id.parse() != Ok(index) {
             return None;
         }
         names.push(name.clone());
     }
-    let shard_id: u16 = shard_id.parse().ok().filter(|id| usize::from(*id) < names.len())?;
-    let map: Vec<u16> = map.split(',').map(|shard| shard.parse().ok()).collect::<Option<_>>()?;
-    let rules = rules.iter().map(|row| parse_rule(row)).collect::<Option<_>>()?;
-    Some(Stored { cluster_id: cluster_id.clone(), shard_id, shards: names, epoch: epoch.parse().ok()?, map, rules })
+    let shard_id: u16 = shard_id
+        .parse()
+        .ok()
+        .filter(|id| usize::from(*id) < names.len())?;
+    let map: Vec<u16> = map
+        .split(',')
+        .map(|shard| shard.parse().ok())
+        .collect::<Option<_>>()?;
+    let rules = rules
+        .iter()
+        .map(|row| parse_rule(row))
+        .collect::<Option<_>>()?;
+    Some(Stored {
+        cluster_id: cluster_id.clone(),
+        shard_id,
+        shards: names,
+        epoch: epoch.parse().ok()?,
+        map,
+        rules,
+    })
 }
 
 fn parse_rule(row: &[Option<String>]) -> Option<(TableName, Rule)> {
-    let [Some(schema), Some(table), Some(rule), key, key_type, shard] = row else { return None };
+    let [Some(schema), Some(table), Some(rule), key, key_type, shard] = row else {
+        return None;
+    };
     let rule = match rule.as_str() {
-        "sharded" => Rule::Sharded { key: key.clone()?, key_type: key_type.clone() },
+        "sharded" => Rule::Sharded {
+            key: key.clone()?,
+            key_type: key_type.clone(),
+        },
         "reference" => Rule::Reference,
-        "single" => Rule::Single { shard: shard.clone()? },
+        "single" => Rule::Single {
+            shard: shard.clone()?,
+        },
         _ => return None,
     };
-    Some((TableName { schema: Some(schema.as_str().into()), name: table.as_str().into() }, rule))
+    Some((
+        TableName {
+            schema: Some(schema.as_str().into()),
+            name: table.as_str().into(),
+        },
+        rule,
+    ))
 }

@@ -29,12 +29,24 @@ pub(super) async fn read(shard: &mut impl Ask, rules: &Rules) -> Result<Tables, 
     let rows = shard.ask(&question(rules)).await?;
     let mut tables = Tables::new();
     for row in rows {
-        let [Some(schema), Some(table), Some(name), Some(type_name), Some(collation), Some(deterministic)] =
-            row.as_slice()
+        let [
+            Some(schema),
+            Some(table),
+            Some(name),
+            Some(type_name),
+            Some(collation),
+            Some(deterministic),
+        ] = row.as_slice()
         else {
-            return Err(SnapshotError::Unreadable { server: shard.server().to_owned(), what: "columns" });
+            return Err(SnapshotError::Unreadable {
+                server: shard.server().to_owned(),
+                what: "columns",
+            });
         };
-        let table = TableName { schema: Some(schema.as_str().into()), name: table.as_str().into() };
+        let table = TableName {
+            schema: Some(schema.as_str().into()),
+            name: table.as_str().into(),
+        };
         tables.entry(table).or_default().push(Column {
             name: name.clone(),
             type_name: type_name.clone(),
@@ -48,7 +60,13 @@ pub(super) async fn read(shard: &mut impl Ask, rules: &Rules) -> Result<Tables, 
 fn question(rules: &Rules) -> String {
     let wanted: Vec<String> = rules
         .keys()
-        .map(|table| format!("({}, {})", sql::literal(sql::schema_of(table)), sql::literal(&table.name)))
+        .map(|table| {
+            format!(
+                "({}, {})",
+                sql::literal(sql::schema_of(table)),
+                sql::literal(&table.name)
+            )
+        })
         .collect();
     format!(
         "SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
@@ -64,14 +82,32 @@ fn question(rules: &Rules) -> String {
 }
 
 /// That sharded and reference tables, where they exist at all, are the same on every shard.
-pub(super) fn are_equal(database: &Database, rules: &Rules, answers: &[Tables]) -> Result<(), SnapshotError> {
-    let spread = rules.iter().filter(|(_, rule)| !matches!(rule, Rule::Single { .. }));
+pub(super) fn are_equal(
+    database: &Database,
+    rules: &Rules,
+    answers: &[Tables],
+) -> Result<(), SnapshotError> {
+    let spread = rules
+        .iter()
+        .filter(|(_, rule)| !matches!(rule, Rule::Single { .. }));
     for (table, _) in spread {
-        let found = || database.shards.iter().zip(answers).map(|(shard, tables)| (shard, tables.get(table)));
-        let Some((lead, first)) = found().find_map(|(shard, columns)| Some((shard, columns?))) else { continue };
+        let found = || {
+            database
+                .shards
+                .iter()
+                .zip(answers)
+                .map(|(shard, tables)| (shard, tables.get(table)))
+        };
+        let Some((lead, first)) = found().find_map(|(shard, columns)| Some((shard, columns?)))
+        else {
+            continue;
+        };
         for (shard, columns) in found() {
             let Some(columns) = columns else {
-                return Err(SnapshotError::MissingTable { table: table.clone(), shard: shard.name.clone() });
+                return Err(SnapshotError::MissingTable {
+                    table: table.clone(),
+                    shard: shard.name.clone(),
+                });
             };
             if columns != first {
                 return Err(SnapshotError::Disagreement {
@@ -89,7 +125,9 @@ pub(super) fn are_equal(database: &Database, rules: &Rules, answers: &[Tables]) 
 
 fn difference(one: &[Column], other: &[Column]) -> String {
     let text = |column: Option<&Column>| {
-        column.map_or("no column".to_owned(), |c| format!("{} {} {}", c.name, c.type_name, c.collation))
+        column.map_or("no column".to_owned(), |c| {
+            format!("{} {} {}", c.name, c.type_name, c.collation)
+        })
     };
     let longest = one.len().max(other.len());
     (0..longest)
@@ -105,17 +143,31 @@ pub(super) fn key_column<'a>(
     key: &str,
     answers: impl IntoIterator<Item = &'a Tables>,
 ) -> Result<Option<(KeyType, String)>, SnapshotError> {
-    let Some(columns) = answers.into_iter().find_map(|tables| tables.get(table)) else { return Ok(None) };
-    let refuse = |problem| Err(SnapshotError::Key { table: table.clone(), problem });
+    let Some(columns) = answers.into_iter().find_map(|tables| tables.get(table)) else {
+        return Ok(None);
+    };
+    let refuse = |problem| {
+        Err(SnapshotError::Key {
+            table: table.clone(),
+            problem,
+        })
+    };
     let Some(column) = columns.iter().find(|column| column.name == key) else {
-        return refuse(KeyProblem::Missing { column: key.to_owned() });
+        return refuse(KeyProblem::Missing {
+            column: key.to_owned(),
+        });
     };
     let Some(key_type) = KeyType::from_type_name(&column.type_name) else {
         let type_name = column.type_name.clone();
-        return refuse(KeyProblem::Type { column: key.to_owned(), type_name });
+        return refuse(KeyProblem::Type {
+            column: key.to_owned(),
+            type_name,
+        });
     };
     if !column.deterministic {
-        return refuse(KeyProblem::Collation { column: key.to_owned() });
+        return refuse(KeyProblem::Collation {
+            column: key.to_owned(),
+        });
     }
     Ok(Some((key_type, column.type_name.clone())))
 }

@@ -20,6 +20,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -215,15 +216,29 @@ impl Connector {
     /// # Errors
     /// [`TlsError::Handshake`], which also carries a refused certificate, and [`TlsError::BadHost`].
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> Result<Stream, TlsError> {
+        let tls = self.connect_over(tcp, host).await?;
+        Ok(Stream::TlsClient(Box::new(tls)))
+    }
+
+    /// The same over a carrier that somebody else has opened (the control plane's).
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_over<S>(
+        &self,
+        carrier: S,
+        host: &str,
+    ) -> Result<tokio_rustls::client::TlsStream<S>, TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let Ok(name) = ServerName::try_from(host.to_owned()) else {
             return Err(TlsError::BadHost(host.to_owned()));
         };
-        let tls = self
-            .0
-            .connect(name, tcp)
+        self.0
+            .connect(name, carrier)
             .await
-            .map_err(TlsError::Handshake)?;
-        Ok(Stream::TlsClient(Box::new(tls)))
+            .map_err(TlsError::Handshake)
     }
 }
 
