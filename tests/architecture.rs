@@ -81,7 +81,10 @@ const DOORS: &[(&str, &str)] = &[
     ("sqlparser", "sql/"),
     ("consistent_hash_ring", "placement/ring.rs"),
     ("deadpool_postgres", "backend/control.rs"),
-    ("tokio_postgres", "backend/control.rs backend/control/ config/dsn.rs demo/"),
+    (
+        "tokio_postgres",
+        "backend/control.rs backend/control/ config/dsn.rs demo/",
+    ),
     ("postgres_protocol", "backend/connect.rs backend/connect/"),
     ("toml", "config/"),
     ("serde", "config/"),

@@ -56,7 +56,11 @@ pub enum DemoError {
     #[error("this should have been refused: {sql}")]
     NotRefused { sql: String },
     #[error("a wrong answer ({found} rows, while the shards have {expected}): {sql}")]
-    WrongAnswer { sql: String, found: usize, expected: usize },
+    WrongAnswer {
+        sql: String,
+        found: usize,
+        expected: usize,
+    },
     #[error("the server on port {port} is not running")]
     NotRunning { port: u16 },
 }
@@ -71,7 +75,9 @@ impl Report for DemoError {
 
     fn blame(&self) -> Blame {
         match self {
-            DemoError::Proxy(_) | DemoError::NotRefused { .. } | DemoError::WrongAnswer { .. } => Blame::Proxy,
+            DemoError::Proxy(_) | DemoError::NotRefused { .. } | DemoError::WrongAnswer { .. } => {
+                Blame::Proxy
+            }
             _ => Blame::Server,
         }
     }
@@ -93,5 +99,8 @@ impl Report for DemoError {
 
 /// tokio-postgres says only "db error" of what the server said.
 fn tell(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| format!("{}: {}", error.code().code(), error.message()))
+    error.as_db_error().map_or_else(
+        || error.to_string(),
+        |error| format!("{}: {}", error.code().code(), error.message()),
+    )
 }

@@ -59,7 +59,11 @@ pub trait Proxy {
     /// Serves what the file says; ready when clients can connect.
     fn start(&mut self, config: &Path) -> impl Future<Output = Result<(), Trouble>>;
     /// The plan of a statement, as `pgherd explain` has it.
-    fn explain(&self, database: &str, sql: &str) -> impl Future<Output = Result<Explained, Trouble>>;
+    fn explain(
+        &self,
+        database: &str,
+        sql: &str,
+    ) -> impl Future<Output = Result<Explained, Trouble>>;
     /// Ends all that `start` began; does nothing when nothing was started.
     fn stop(&mut self) -> impl Future<Output = ()>;
 }
@@ -90,7 +94,11 @@ async fn start_servers(shards: usize) -> Result<Servers, DemoError> {
         label: "demo".to_owned(),
         authentication: Authentication::ScramSha256,
         statements: vec![
-            format!("CREATE ROLE {} LOGIN PASSWORD '{}'", shop::USER, shop::PASSWORD),
+            format!(
+                "CREATE ROLE {} LOGIN PASSWORD '{}'",
+                shop::USER,
+                shop::PASSWORD
+            ),
             format!("CREATE DATABASE {} OWNER {}", shop::DATABASE, shop::USER),
         ],
         ..Options::default()
@@ -100,7 +108,11 @@ async fn start_servers(shards: usize) -> Result<Servers, DemoError> {
 }
 
 /// Everything between the start of the servers and their end.
-async fn show(options: &DemoOptions, proxy: &mut impl Proxy, servers: &Servers) -> Result<(), DemoError> {
+async fn show(
+    options: &DemoOptions,
+    proxy: &mut impl Proxy,
+    servers: &Servers,
+) -> Result<(), DemoError> {
     let begun = Instant::now();
     let listen = choose_port(options.port, LISTEN_PORT)?;
     let http = choose_port(options.http_port, HTTP_PORT)?;
@@ -108,7 +120,10 @@ async fn show(options: &DemoOptions, proxy: &mut impl Proxy, servers: &Servers) 
     let mut shards = Vec::new();
     for (number, server) in servers.all().iter().enumerate() {
         let link = Link::open(&server.dsn_of(shop::DATABASE, shop::USER, shop::PASSWORD)).await?;
-        shards.push(Shard { name: format!("s{number}"), link });
+        shards.push(Shard {
+            name: format!("s{number}"),
+            link,
+        });
     }
     load::create_tables(&shards).await?;
     initialise(&config).await?;
@@ -121,7 +136,10 @@ async fn show(options: &DemoOptions, proxy: &mut impl Proxy, servers: &Servers) 
     );
     let client = Link::open(&dsn).await?;
     load::load(&client, &shards).await?;
-    say(&format!("ready after {}", humantime::format_duration(rounded(begun.elapsed()))));
+    say(&format!(
+        "ready after {}",
+        humantime::format_duration(rounded(begun.elapsed()))
+    ));
     tour::tour(proxy, &client, &shards).await?;
     drop((client, shards));
     say_goodbye(servers, listen, http);
@@ -137,18 +155,33 @@ fn write_config(servers: &Servers, listen: u16, http: u16) -> Result<PathBuf, De
     let users = servers.folder().join("userlist.txt");
     let path = servers.folder().join("sharding.toml");
     let written = |path: &PathBuf, text: String| {
-        fs::write(path, text).map_err(|source| DemoError::Folder { what: "cannot write", path: path.clone(), source })
+        fs::write(path, text).map_err(|source| DemoError::Folder {
+            what: "cannot write",
+            path: path.clone(),
+            source,
+        })
     };
-    written(&users, format!("\"{}\" \"{}\"\n", shop::USER, shop::PASSWORD))?;
+    written(
+        &users,
+        format!("\"{}\" \"{}\"\n", shop::USER, shop::PASSWORD),
+    )?;
     written(&path, shop::config(servers.all(), listen, http, &users))?;
     Ok(path)
 }
 
 /// What `pgherd init` does.
 async fn initialise(path: &Path) -> Result<(), DemoError> {
-    let config = config::load(path).map_err(|problems| DemoError::Proxy(problems.to_string().into()))?;
+    let config = config::load(path).map_err(|problems| {
+        let lines = problems
+            .0
+            .iter()
+            .map(|one| format!("{}: {} ({})", one.path, one.problem, one.remedy));
+        DemoError::Proxy(lines.collect::<Vec<_>>().join("; ").into())
+    })?;
     for database in config.databases.values() {
-        let report = snapshot::init(database, false).await.map_err(|error| DemoError::Proxy(error.into()))?;
+        let report = snapshot::init(database, false)
+            .await
+            .map_err(|error| DemoError::Proxy(error.into()))?;
         say(&report.to_string());
     }
     Ok(())
@@ -156,19 +189,29 @@ async fn initialise(path: &Path) -> Result<(), DemoError> {
 
 fn say_goodbye(servers: &Servers, listen: u16, http: u16) {
     let (user, password, database) = (shop::USER, shop::PASSWORD, shop::DATABASE);
-    say(&format!("\npgherd    psql postgresql://{user}:{password}@127.0.0.1:{listen}/{database}"));
+    say(&format!(
+        "\npgherd    psql postgresql://{user}:{password}@127.0.0.1:{listen}/{database}"
+    ));
     for (number, server) in servers.all().iter().enumerate() {
-        say(&format!("shard s{number}  psql postgresql://{user}:{password}@127.0.0.1:{}/{database}", server.port()));
+        say(&format!(
+            "shard s{number}  psql postgresql://{user}:{password}@127.0.0.1:{}/{database}",
+            server.port()
+        ));
     }
     say(&format!("metrics   http://127.0.0.1:{http}/metrics"));
-    say(&format!("config    {}", servers.folder().join("sharding.toml").display()));
+    say(&format!(
+        "config    {}",
+        servers.folder().join("sharding.toml").display()
+    ));
 }
 
 /// The port that was asked for, or else the usual one, or else any.
 fn choose_port(asked: Option<u16>, usual: u16) -> Result<u16, DemoError> {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
     match asked {
-        Some(port) => is_free(port).map(|_| port).ok_or(DemoError::PortTaken { port }),
+        Some(port) => is_free(port)
+            .map(|_| port)
+            .ok_or(DemoError::PortTaken { port }),
         None => is_free(usual)
             .or_else(|| is_free(0))
             .and_then(|listener| Some(listener.local_addr().ok()?.port()))
@@ -188,7 +231,9 @@ mod tests {
     fn a_port_that_was_asked_for_is_taken_or_refused_and_the_usual_one_gives_way() {
         let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        assert!(matches!(choose_port(Some(port), 1), Err(DemoError::PortTaken { port: p }) if p == port));
+        assert!(
+            matches!(choose_port(Some(port), 1), Err(DemoError::PortTaken { port: p }) if p == port)
+        );
         assert!(![0, port].contains(&choose_port(None, port).unwrap()));
         drop(taken);
         assert_eq!(choose_port(Some(port), 1).unwrap(), port);

@@ -15,18 +15,43 @@ pub(super) fn table(columns: &[String], rows: &[Vec<Option<String>>], indent: &s
     let shown = || rows.iter().take(ROWS_SHOWN_MAX);
     let width = |index: usize, name: &String| {
         let values = shown().filter_map(|row| row.get(index)?.as_ref());
-        values.chain([name]).map(|text| text.chars().count()).max().unwrap_or_default()
+        values
+            .chain([name])
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or_default()
     };
-    let widths: Vec<usize> = columns.iter().enumerate().map(|(index, name)| width(index, name)).collect();
+    let widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, name)| width(index, name))
+        .collect();
     let line = |cells: Vec<&str>| {
-        let cells: Vec<_> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<_> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         format!("{indent}{}", cells.join("  ").trim_end())
     };
     let mut lines = vec![
         line(columns.iter().map(String::as_str).collect()),
-        format!("{indent}{}", widths.iter().map(|width| "─".repeat(*width)).collect::<Vec<_>>().join("  ")),
+        format!(
+            "{indent}{}",
+            widths
+                .iter()
+                .map(|width| "─".repeat(*width))
+                .collect::<Vec<_>>()
+                .join("  ")
+        ),
     ];
-    lines.extend(shown().map(|row| line(row.iter().map(|cell| cell.as_deref().unwrap_or_default()).collect())));
+    lines.extend(shown().map(|row| {
+        line(
+            row.iter()
+                .map(|cell| cell.as_deref().unwrap_or_default())
+                .collect(),
+        )
+    }));
     if rows.len() > ROWS_SHOWN_MAX {
         lines.push(format!("{indent}… {} rows in all", rows.len()));
     }

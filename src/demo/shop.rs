@@ -87,11 +87,13 @@ const COUNTRIES: [(&str, &str, &str); 20] = [
     ("US", "United States", "North America"),
 ];
 const FIRST_NAMES: [&str; 20] = [
-    "Ada", "Alan", "Barbara", "Dennis", "Edgar", "Frances", "Grace", "Hedy", "Jean", "John", "Karen", "Ken", "Leslie",
-    "Margaret", "Mary", "Niklaus", "Radia", "Robin", "Sophie", "Tony",
+    "Ada", "Alan", "Barbara", "Dennis", "Edgar", "Frances", "Grace", "Hedy", "Jean", "John",
+    "Karen", "Ken", "Leslie", "Margaret", "Mary", "Niklaus", "Radia", "Robin", "Sophie", "Tony",
 ];
-const LAST_NAMES: [&str; 10] =
-    ["Adler", "Baker", "Castillo", "Dvořák", "Eriksen", "Fischer", "Gupta", "Hayashi", "Ivanova", "Jansen"];
+const LAST_NAMES: [&str; 10] = [
+    "Adler", "Baker", "Castillo", "Dvořák", "Eriksen", "Fischer", "Gupta", "Hayashi", "Ivanova",
+    "Jansen",
+];
 const PRODUCTS: [(&str, u64); 8] = [
     ("bell", 1250),
     ("bucket", 890),
@@ -124,20 +126,31 @@ pub fn config(servers: &[Server], listen: u16, http: u16, users_file: &Path) -> 
 
 /// One INSERT for all countries: a reference table has all its rows on every shard.
 pub fn countries() -> String {
-    let rows: Vec<_> =
-        COUNTRIES.iter().map(|(code, name, continent)| format!("('{code}', '{name}', '{continent}')")).collect();
-    format!("INSERT INTO countries (code, name, continent) VALUES {}", rows.join(", "))
+    let rows: Vec<_> = COUNTRIES
+        .iter()
+        .map(|(code, name, continent)| format!("('{code}', '{name}', '{continent}')"))
+        .collect();
+    format!(
+        "INSERT INTO countries (code, name, continent) VALUES {}",
+        rows.join(", ")
+    )
 }
 
 /// The sharded rows, one INSERT each, in an order that the foreign keys accept.
 pub fn rows() -> impl Iterator<Item = String> {
     let customers = (1..=CUSTOMERS).map(customer);
-    customers.chain((1..=ORDERS).map(order)).chain((1..=ORDERS).flat_map(|id| (1..=LINES_PER_ORDER).map(move |n| line(id, n))))
+    customers
+        .chain((1..=ORDERS).map(order))
+        .chain((1..=ORDERS).flat_map(|id| (1..=LINES_PER_ORDER).map(move |n| line(id, n))))
 }
 
 /// How many rows `rows` has of each table.
 pub fn counts() -> [(&'static str, u64); 3] {
-    [("customers", CUSTOMERS), ("orders", ORDERS), ("order lines", ORDERS * LINES_PER_ORDER)]
+    [
+        ("customers", CUSTOMERS),
+        ("orders", ORDERS),
+        ("order lines", ORDERS * LINES_PER_ORDER),
+    ]
 }
 
 fn customer(id: u64) -> String {
@@ -180,7 +193,11 @@ fn line(order: u64, line: u64) -> String {
 
 /// Whose order it is: some buy often, everybody of the first two hundred at least once.
 fn buyer(order: u64) -> u64 {
-    if order <= CUSTOMERS { order } else { mix(order) % CUSTOMERS + 1 }
+    if order <= CUSTOMERS {
+        order
+    } else {
+        mix(order) % CUSTOMERS + 1
+    }
 }
 
 fn pick<T: Copy + Default, const N: usize>(list: &[T; N], number: u64) -> T {
@@ -203,13 +220,27 @@ mod tests {
     #[test]
     fn the_shop_has_as_many_rows_as_it_says_and_every_customer_buys() {
         let rows: Vec<_> = rows().collect();
-        let counted = |table: &str| rows.iter().filter(|row| row.starts_with(&format!("INSERT INTO {table} "))).count();
-        assert_eq!([counted("customers"), counted("orders"), counted("order_lines")], [200, 600, 1200]);
+        let counted = |table: &str| {
+            rows.iter()
+                .filter(|row| row.starts_with(&format!("INSERT INTO {table} ")))
+                .count()
+        };
+        assert_eq!(
+            [
+                counted("customers"),
+                counted("orders"),
+                counted("order_lines")
+            ],
+            [200, 600, 1200]
+        );
         assert_eq!(counts().map(|(_, count)| count), [200, 600, 1200]);
         assert!((1..=CUSTOMERS).all(|id| (1..=ORDERS).any(|order| buyer(order) == id)));
         assert!((1..=ORDERS).all(|order| (1..=CUSTOMERS).contains(&buyer(order))));
-        let names: std::collections::BTreeSet<_> =
-            rows.iter().filter_map(|row| row.split_once("', '")?.0.split_once(", '")).map(|(_, name)| name).collect();
+        let names: std::collections::BTreeSet<_> = rows
+            .iter()
+            .filter_map(|row| row.split_once("', '")?.0.split_once(", '"))
+            .map(|(_, name)| name)
+            .collect();
         assert!(names.len() >= 200, "names differ: {}", names.len());
     }
 }

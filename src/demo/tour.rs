@@ -33,7 +33,11 @@ enum Shows {
     Refusal,
 }
 
-pub(super) async fn tour(proxy: &impl Proxy, client: &Link, shards: &[Shard]) -> Result<(), DemoError> {
+pub(super) async fn tour(
+    proxy: &impl Proxy,
+    client: &Link,
+    shards: &[Shard],
+) -> Result<(), DemoError> {
     say("\nOne key, one shard. Where each of these customers lives:");
     for key in one_key_per_shard(proxy, shards).await? {
         let sql = format!("SELECT id, name, country FROM customers WHERE id = {key}");
@@ -51,9 +55,23 @@ pub(super) async fn tour(proxy: &impl Proxy, client: &Link, shards: &[Shard]) ->
     )
     .await?;
     say("\nWithout a key every shard is asked, and the rows are put together:");
-    stop(proxy, client, shards, "SELECT id, name, credit FROM customers WHERE name LIKE 'Grace %'", Shows::Rows).await?;
+    stop(
+        proxy,
+        client,
+        shards,
+        "SELECT id, name, credit FROM customers WHERE name LIKE 'Grace %'",
+        Shows::Rows,
+    )
+    .await?;
     say("\nReference tables are the same everywhere, so any shard will do:");
-    stop(proxy, client, shards, "SELECT code, name FROM countries WHERE continent = 'Africa'", Shows::Rows).await?;
+    stop(
+        proxy,
+        client,
+        shards,
+        "SELECT code, name FROM countries WHERE continent = 'Africa'",
+        Shows::Rows,
+    )
+    .await?;
     say("\nWhat cannot be answered rightly is not answered at all. Every refusal has a number:");
     let sql = "SELECT name, rank() OVER (ORDER BY credit DESC) FROM customers";
     stop(proxy, client, shards, sql, Shows::Refusal).await
@@ -79,7 +97,13 @@ async fn one_key_per_shard(proxy: &impl Proxy, shards: &[Shard]) -> Result<Vec<u
 }
 
 /// Runs one statement, shows it, and checks the answer.
-async fn stop(proxy: &impl Proxy, client: &Link, shards: &[Shard], sql: &str, shows: Shows) -> Result<(), DemoError> {
+async fn stop(
+    proxy: &impl Proxy,
+    client: &Link,
+    shards: &[Shard],
+    sql: &str,
+    shows: Shows,
+) -> Result<(), DemoError> {
     say(&format!("\n    {}", sql.replace('\n', "\n    ")));
     let answered = client.simple_query(sql).await;
     match (shows, answered) {
@@ -91,12 +115,17 @@ async fn stop(proxy: &impl Proxy, client: &Link, shards: &[Shard], sql: &str, sh
             }
             Ok(())
         }
-        (Shows::Refusal, Ok(_)) => Err(DemoError::NotRefused { sql: sql.to_owned() }),
+        (Shows::Refusal, Ok(_)) => Err(DemoError::NotRefused {
+            sql: sql.to_owned(),
+        }),
         (Shows::Rows, Err(error)) => Err(DemoError::Client(error)),
         (Shows::Rows, Ok(messages)) => {
             let explained = explain(proxy, sql).await?;
             let answer = Answer::of(messages);
-            say(&format!("    → {}", explained.text.trim_end().replace('\n', "\n      ")));
+            say(&format!(
+                "    → {}",
+                explained.text.trim_end().replace('\n', "\n      ")
+            ));
             say(&table(&answer.columns, &answer.rows, "    "));
             compare(&answer, &explained, shards, sql).await
         }
@@ -105,22 +134,54 @@ async fn stop(proxy: &impl Proxy, client: &Link, shards: &[Shard], sql: &str, sh
 
 /// The rows must be those that the named shards give when they are asked directly, in whatever order; and if the proxy
 /// asked one shard only, the others must not have rows that it should have found.
-async fn compare(answer: &Answer, explained: &Explained, shards: &[Shard], sql: &str) -> Result<(), DemoError> {
+async fn compare(
+    answer: &Answer,
+    explained: &Explained,
+    shards: &[Shard],
+    sql: &str,
+) -> Result<(), DemoError> {
     let is_reference = sql.contains("FROM countries");
-    let asked: Vec<_> =
-        if is_reference { shards.iter().filter(|shard| explained.shards.contains(&shard.name)).take(1).collect() } else { shards.iter().collect() };
+    let asked: Vec<_> = if is_reference {
+        shards
+            .iter()
+            .filter(|shard| explained.shards.contains(&shard.name))
+            .take(1)
+            .collect()
+    } else {
+        shards.iter().collect()
+    };
     let mut expected = Vec::new();
     for shard in asked {
-        expected.extend(Answer::of(shard.link.simple_query(sql).await.map_err(DemoError::Client)?).rows);
+        expected.extend(
+            Answer::of(
+                shard
+                    .link
+                    .simple_query(sql)
+                    .await
+                    .map_err(DemoError::Client)?,
+            )
+            .rows,
+        );
     }
     let mut found = answer.rows.clone();
     found.sort();
     expected.sort();
-    if found == expected { Ok(()) } else { Err(DemoError::WrongAnswer { sql: sql.to_owned(), found: found.len(), expected: expected.len() }) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(DemoError::WrongAnswer {
+            sql: sql.to_owned(),
+            found: found.len(),
+            expected: expected.len(),
+        })
+    }
 }
 
 async fn explain(proxy: &impl Proxy, sql: &str) -> Result<Explained, DemoError> {
-    proxy.explain(shop::DATABASE, sql).await.map_err(DemoError::Proxy)
+    proxy
+        .explain(shop::DATABASE, sql)
+        .await
+        .map_err(DemoError::Proxy)
 }
 
 impl Answer {
@@ -129,7 +190,10 @@ impl Answer {
         for message in messages {
             match message {
                 SimpleQueryMessage::RowDescription(columns) => {
-                    answer.columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                    answer.columns = columns
+                        .iter()
+                        .map(|column| column.name().to_owned())
+                        .collect();
                 }
                 SimpleQueryMessage::Row(row) => {
                     let value = |index| row.try_get(index).ok().flatten().map(str::to_owned);
