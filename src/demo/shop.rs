@@ -12,41 +12,7 @@ pub const PASSWORD: &str = "shop";
 
 /// What is created on every shard. Customers, their orders and the lines of these share a key, so all that belongs to
 /// one customer is on one shard; countries are everywhere.
-pub const SCHEMA: &str = "
-CREATE TABLE countries (
-    code text PRIMARY KEY,
-    name text NOT NULL,
-    continent text NOT NULL
-);
-CREATE TABLE customers (
-    id bigint PRIMARY KEY,
-    name text NOT NULL,
-    country text REFERENCES countries,
-    credit numeric(12, 2),
-    joined timestamptz,
-    active boolean,
-    token uuid,
-    notes jsonb,
-    photo bytea
-);
-CREATE TABLE orders (
-    customer_id bigint REFERENCES customers,
-    id bigint,
-    placed date NOT NULL,
-    status text NOT NULL,
-    PRIMARY KEY (customer_id, id)
-);
-CREATE TABLE order_lines (
-    customer_id bigint,
-    order_id bigint,
-    line integer,
-    product text NOT NULL,
-    quantity integer NOT NULL,
-    price numeric(8, 2) NOT NULL,
-    PRIMARY KEY (customer_id, order_id, line),
-    FOREIGN KEY (customer_id, order_id) REFERENCES orders
-);
-";
+pub const SCHEMA: &str = include_str!("shop.sql");
 
 /// The rules of these tables, as they stand in `sharding.toml`.
 pub const RULES: &str = r#"
