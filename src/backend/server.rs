@@ -126,6 +126,8 @@ pub struct Server {
     /// The session settings that are in force on it.
     pub settings: Arc<Settings>,
     prepared: VecDeque<StatementId>,
+    /// Statements that the server refused to parse, for the session that sent them.
+    failed_parses: Vec<StatementId>,
     /// Whose text the unnamed statement is.
     pub unnamed: Option<StatementId>,
     born: Instant,
@@ -153,6 +155,7 @@ impl Server {
             reported: login.parameters,
             settings: Arc::default(),
             prepared: VecDeque::new(),
+            failed_parses: Vec::new(),
             unnamed: None,
             born: now,
             taken: now,
@@ -231,6 +234,12 @@ impl Server {
         self.prepared.push_back(id);
     }
 
+    /// The statements that the server refused to parse since the last call.
+    #[must_use]
+    pub fn take_failed_parses(&mut self) -> Vec<StatementId> {
+        std::mem::take(&mut self.failed_parses)
+    }
+
     /// Everything that the session prepared was dropped (DISCARD ALL, DEALLOCATE ALL).
     pub fn forgets_all(&mut self) {
         self.prepared.clear();
@@ -288,6 +297,7 @@ impl Server {
             if self.unnamed == Some(id) {
                 self.unnamed = None;
             }
+            self.failed_parses.push(id);
         }
     }
 

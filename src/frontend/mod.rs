@@ -1,1 +1,14 @@
-//! Not furnished yet.
+//! One client: from the accepted socket to its last byte. The session is the only conductor: it understands, plans,
+//! borrows, runs and relays by calling each room once, in this order.
+
+mod database;
+mod greeting;
+mod handshake;
+mod session;
+mod single;
+mod statements;
+mod transaction;
+mod trouble;
+
+pub use database::{Database, Gate};
+pub use handshake::serve;

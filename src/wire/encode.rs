@@ -79,6 +79,18 @@ pub fn error_with_severity(out: &mut Vec<u8>, report: &dyn Report, severity: Sev
     put(out, &message::ErrorResponse::new(fields));
 }
 
+/// ErrorResponse of a server's fields, byte by byte.
+pub fn error_of_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (u8, &'a [u8])>) {
+    let mut body = Vec::new();
+    for (code, value) in fields {
+        body.push(code);
+        body.extend_from_slice(value);
+        body.push(0);
+    }
+    body.push(0);
+    framed(out, b'E', &[&body]);
+}
+
 /// NoticeResponse in our own name.
 pub fn notice(out: &mut Vec<u8>, severity: Severity, state: SqlState, text: &str) {
     put(

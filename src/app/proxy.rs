@@ -1,0 +1,172 @@
+//! A running proxy: started from a configuration, drained and stopped in order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::http::{self, Told};
+use super::listen::{self, Listener};
+use super::workers::Workers;
+use crate::backend::connect::ConnectError;
+use crate::backend::pools::Pools;
+use crate::config::{Config, Listen};
+use crate::frontend::{Database, Gate};
+use crate::registry::Registry;
+use crate::snapshot::{self, SnapshotError};
+use crate::telemetry::Exporter;
+use crate::wire::authenticate::Authenticator;
+use crate::wire::startup::Policy;
+use crate::wire::tls::{Acceptor, TlsError};
+
+/// How often histograms are tidied up.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How often the end of the last session is looked for.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: String, error: io::Error },
+    #[error("cannot start a worker thread: {0}")]
+    Worker(io::Error),
+    #[error("the certificate for clients cannot be used: {0}")]
+    ClientTls(TlsError),
+    #[error("TLS towards the servers of database \"{database}\" cannot be set up: {error}")]
+    ServerTls { database: String, error: ConnectError },
+    #[error("{0}")]
+    Snapshot(#[from] SnapshotError),
+}
+
+pub struct Proxy {
+    /// Where clients connect.
+    pub addresses: Vec<String>,
+    /// Where metrics are served.
+    pub http: Option<SocketAddr>,
+    gate: Arc<Gate>,
+    workers: Arc<Workers>,
+    draining: Arc<AtomicBool>,
+    listeners: Vec<JoinHandle<()>>,
+    duties: Vec<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Checks the shards, binds all addresses and begins to serve. Runs its duties on the current runtime.
+    pub async fn start(config: &Config, exporter: Option<Exporter>) -> Result<Self, StartError> {
+        raise_open_files();
+        let gate = Arc::new(open_gate(config).await?);
+        let workers = Workers::start(config.proxy.workers, &gate).map_err(StartError::Worker)?;
+        let workers = Arc::new(workers);
+        let draining = Arc::new(AtomicBool::new(false));
+        let mut duties = Vec::new();
+        let mut http = None;
+        if let Some(address) = config.proxy.http {
+            let told =
+                Told { exporter: exporter.clone(), gate: Arc::clone(&gate), draining: Arc::clone(&draining) };
+            let served = http::serve(address, told).await;
+            let (address, task) =
+                served.map_err(|error| StartError::Listen { address: address.to_string(), error })?;
+            http = Some(address);
+            duties.push(task);
+        }
+        let mut bound = Vec::new();
+        for listen in &config.proxy.listen {
+            let listeners = listen::bind(listen).await;
+            bound.extend(listeners.map_err(|error| StartError::Listen { address: written(listen), error })?);
+        }
+        duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
+        let addresses = bound.iter().map(Listener::address).collect();
+        let listeners =
+            bound.into_iter().map(|listener| listen::accept(listener, Arc::clone(&workers))).collect();
+        Ok(Self { addresses, http, gate, workers, draining, listeners, duties })
+    }
+
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Takes no more clients and lets each session end where it is at rest; ends the rest after `limit`.
+    pub async fn drain(self, limit: Duration) {
+        self.draining.store(true, Ordering::Release);
+        for listener in self.listeners {
+            listener.abort();
+            // Aborted or ended: in both cases its socket is closed.
+            let _ = listener.await;
+        }
+        self.gate.registry.end_all();
+        let deadline = Instant::now() + limit;
+        while self.gate.registry.count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        let left = self.gate.registry.count();
+        if left > 0 {
+            tracing::warn!(clients = left, "sessions were cut off at the deadline");
+        }
+        for database in self.gate.databases.values() {
+            database.pools.close();
+        }
+        self.duties.iter().for_each(JoinHandle::abort);
+        if let Ok(workers) = Arc::try_unwrap(self.workers) {
+            // The threads wait for nobody, but joining them blocks.
+            let stopped = tokio::task::spawn_blocking(move || workers.stop()).await;
+            if let Err(error) = stopped {
+                tracing::error!(%error, "the workers did not stop in order");
+            }
+        }
+    }
+}
+
+fn written(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp { host, port } => format!("{host}:{port}"),
+        Listen::Unix { folder, port } => format!("{}/.s.PGSQL.{port}", folder.display()),
+    }
+}
+
+async fn open_gate(config: &Config) -> Result<Gate, StartError> {
+    let snapshot = snapshot::load(config).await?;
+    let mut databases = BTreeMap::new();
+    for (name, known) in snapshot.databases {
+        let pools =
+            Pools::new(Arc::clone(&known.config), Arc::clone(&config.auth.users), config.proxy.workers, Handle::current())
+                .map_err(|error| StartError::ServerTls { database: name.to_string(), error })?;
+        databases.insert(name, Arc::new(Database::new(known, pools)));
+    }
+    let tls = config.tls.as_ref();
+    let acceptor = tls.map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file)).transpose();
+    Ok(Gate {
+        databases,
+        registry: Arc::new(Registry::default()),
+        auth: config.auth.clone(),
+        authenticator: Authenticator::new(),
+        tls: acceptor.map_err(StartError::ClientTls)?,
+        policy: Policy { tls_required: tls.is_some_and(|tls| tls.required) },
+        clients_max: config.proxy.clients_max as usize,
+        login_timeout: config.proxy.login_timeout,
+        message_bytes_max: config.proxy.message_bytes_max,
+    })
+}
+
+/// Every client and every server is an open file.
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+}
+
+async fn keep_tidy(exporter: Exporter) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        exporter.upkeep();
+    }
+}

@@ -1,0 +1,65 @@
+//! What a client is told when it is let in: the parameters that a server of its database reports under its settings, and
+//! the key with which it may cancel.
+
+use std::sync::Arc;
+
+use super::database::Database;
+use super::trouble::Trouble;
+use crate::backend::settings::Settings;
+use crate::backend::worker::Worker;
+use crate::error::Report;
+use crate::names::{ShardId, UserName};
+use crate::registry::Client;
+use crate::wire::encode;
+
+/// Why a client with the right password is still not let in.
+pub enum Refusal {
+    Report(Box<dyn Report + Send + Sync>),
+    /// A server's ErrorResponse, whole.
+    Relay(Vec<u8>),
+}
+
+/// ParameterStatus of all that is reported, and BackendKeyData. Asks a server only for settings never seen before.
+pub async fn greeting(
+    database: &Database,
+    user: &UserName,
+    settings: &Arc<Settings>,
+    client: &Client,
+    worker: &Worker,
+) -> Result<Vec<u8>, Refusal> {
+    let no_shard = || Refusal::Report(Box::new(super::trouble::SessionError::Internal("no shard")));
+    let pool = database.pools.pool(ShardId(0), user).ok_or_else(no_shard)?;
+    let reported = match pool.greeting(settings) {
+        Some(reported) => reported,
+        None => {
+            let mut server = pool.checkout(worker).await.map_err(|error| Refusal::Report(Box::new(error)))?;
+            let change = settings.change_from(&server.settings);
+            match server.run_hidden(&change, worker).await {
+                Ok(None) => {}
+                // The client's wish cannot be met; half of it may be in force on this server, which is closed.
+                Ok(Some(error)) => return Err(Refusal::Relay(error)),
+                Err(lost) => return Err(Refusal::Report(Box::new(lost))),
+            }
+            server.settings = Arc::clone(settings);
+            let reported: Arc<[(String, String)]> = server.reported().into();
+            pool.learn_greeting(settings, &reported);
+            pool.give_back(server);
+            reported
+        }
+    };
+    let mut out = Vec::with_capacity(1024);
+    for (name, value) in reported.iter() {
+        encode::parameter_status(&mut out, name, value);
+    }
+    encode::backend_key_data(&mut out, client.pid, &client.key);
+    Ok(out)
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Report(report) => Trouble::Tell(report),
+            Refusal::Relay(error) => Trouble::Relay(error),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From an accepted connection to a session: negotiation, authentication, greeting. Everything before the login is
+//! bounded by `login_timeout` and by the size limits of its messages.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+
+use super::database::{Database, Gate};
+use super::greeting::{self, Refusal};
+use super::session::Session;
+use super::trouble::{End, SessionError};
+use crate::backend::settings::Settings;
+use crate::backend::worker::Worker;
+use crate::config::{AuthMethod, Secret};
+use crate::error::{Report, Severity};
+use crate::names::UserName;
+use crate::registry::Registered;
+use crate::telemetry::DatabaseMetrics;
+use crate::wire::authenticate::{AuthenticationError, Method, Verifier};
+use crate::wire::channel::Channel;
+use crate::wire::decode::Status;
+use crate::wire::encode;
+use crate::wire::scram::Keys;
+use crate::wire::startup::{self, Opening, Replication, Startup, StartupError};
+use crate::wire::stream::Stream;
+
+/// Start-up parameters that are not settings of a session.
+const NOT_SETTINGS: &[&str] = &["options", "replication"];
+
+/// Serves one connection to its end.
+pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
+    let limit = gate.login_timeout;
+    let opening = tokio::time::timeout(limit, startup::negotiate(stream, gate.tls.as_ref(), gate.policy)).await;
+    let startup = match opening {
+        Err(_) => return,
+        Ok(Ok(Opening::Cancel { pid, key })) => return gate.registry.cancel(pid, &key).await,
+        Ok(Ok(Opening::Startup(startup))) => startup,
+        Ok(Err(failed)) => {
+            if !matches!(failed.error, StartupError::Closed) {
+                tracing::debug!(error = %failed.error, "a connection did not become a session");
+            }
+            if let Some(mut stream) = failed.stream {
+                refuse(&mut stream, &failed.error).await;
+            }
+            return;
+        }
+    };
+    let Startup { mut stream, minor, parameters } = startup;
+    let seconds = limit.as_secs();
+    match tokio::time::timeout(limit, log_in(&mut stream, minor, &parameters, &gate, &worker)).await {
+        Err(_) => refuse(&mut stream, &SessionError::LoginTimeout(seconds)).await,
+        Ok(Err(None)) => {}
+        Ok(Err(Some(Refusal::Report(report)))) => refuse(&mut stream, &*report).await,
+        Ok(Err(Some(Refusal::Relay(error)))) => {
+            // The peer may be gone already.
+            let _ = stream.write_all(&fatal(&error)).await;
+            let _ = stream.flush().await;
+        }
+        Ok(Ok((database, entry, settings))) => {
+            database.metrics.logins.increment(1);
+            database.metrics.clients.increment(1.0);
+            let (pid, user) = (entry.pid, entry.user.clone());
+            tracing::debug!(database = %database.config.name, %user, client = pid, "logged in");
+            let clients = ClientGauge(Arc::clone(&database));
+            let session =
+                Session::new(Channel::new(stream), worker, gate, Arc::clone(&database), entry, settings);
+            let end = session.run().await;
+            drop(clients);
+            log_end(&database, pid, &end);
+        }
+    }
+}
+
+/// Counts the session off, however it ends.
+struct ClientGauge(Arc<Database>);
+
+impl Drop for ClientGauge {
+    fn drop(&mut self) {
+        self.0.metrics.clients.decrement(1.0);
+    }
+}
+
+fn log_end(database: &Database, client: i32, end: &End) {
+    let database = &database.config.name;
+    match end {
+        End::Left | End::Asked => tracing::debug!(%database, client, "the session ended"),
+        End::Broken(error) => tracing::info!(%database, client, %error, "the connection of a client broke"),
+        End::Malformed(error) => tracing::warn!(%database, client, %error, "a client does not follow the protocol"),
+    }
+}
+
+type LoggedIn = (Arc<Database>, Registered, Arc<Settings>);
+
+/// `Err(None)`: nobody is there to be told.
+async fn log_in(
+    stream: &mut Stream,
+    minor: u16,
+    parameters: &startup::Parameters,
+    gate: &Arc<Gate>,
+    worker: &Arc<Worker>,
+) -> Result<LoggedIn, Option<Refusal>> {
+    let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
+    // Who may not come in learns nothing about databases: authentication is first.
+    let mut out = authenticate(stream, parameters.user(), gate).await?;
+    if parameters.replication().map_err(|error| report(Box::new(error)))? != Replication::No {
+        return Err(report(Box::new(SessionError::Replication)));
+    }
+    let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
+    let name = parameters.database();
+    let database = gate.databases.get(name).cloned();
+    let database = database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
+    let user = UserName::from(parameters.user());
+    let entry = gate.registry.enter(database.config.name.clone(), user, minor >= 2);
+    if gate.registry.count() > gate.clients_max {
+        return Err(report(Box::new(SessionError::TooManyClients)));
+    }
+    let settings = Arc::new(settings);
+    let greeting = greeting::greeting(&database, &entry.user, &settings, &entry, worker).await.map_err(Some)?;
+    out.extend_from_slice(&greeting);
+    encode::ready_for_query(&mut out, Status::Idle);
+    let sent = async {
+        stream.write_all(&out).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(|_| None)?;
+    Ok((database, entry, settings))
+}
+
+async fn authenticate(stream: &mut Stream, user: &str, gate: &Gate) -> Result<Vec<u8>, Option<Refusal>> {
+    let method = match gate.auth.method {
+        AuthMethod::Trust => Method::Trust,
+        AuthMethod::Md5 => Method::Md5,
+        AuthMethod::ScramSha256 => Method::ScramSha256,
+    };
+    let verifier = gate.auth.users.secret(user).and_then(verifier);
+    let binding = if stream.is_tls() { gate.tls.as_ref().and_then(|tls| tls.channel_binding()) } else { None };
+    match gate.authenticator.authenticate(stream, method, user, verifier.as_ref(), binding).await {
+        Ok(authenticated) => Ok(authenticated.welcome),
+        Err(AuthenticationError::Left | AuthenticationError::Lost(_)) => Err(None),
+        Err(error) => {
+            DatabaseMetrics::login_refused();
+            tracing::info!(user, %error, "a login was refused");
+            Err(Some(Refusal::Report(Box::new(error))))
+        }
+    }
+}
+
+/// A stored secret of a wrong length, which the configuration would not let pass, counts as none.
+fn verifier(secret: &Secret) -> Option<Verifier> {
+    Some(match secret {
+        Secret::Plain(password) => Verifier::Plain(password.0.clone()),
+        Secret::Md5(digest) => Verifier::Md5(digest.clone()),
+        Secret::Scram { iterations, salt, stored_key, server_key } => Verifier::Scram(Keys {
+            iterations: *iterations,
+            salt: salt.clone(),
+            stored_key: stored_key.as_slice().try_into().ok()?,
+            server_key: server_key.as_slice().try_into().ok()?,
+        }),
+    })
+}
+
+/// The settings a client asks for: those in `options`, then the parameters of their own, which win.
+fn settings(parameters: &startup::Parameters) -> Result<Settings, StartupError> {
+    let mut pairs = parameters.options()?;
+    let others = parameters.others().iter();
+    pairs.extend(others.filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str())).cloned());
+    Ok(Settings::new(pairs))
+}
+
+async fn refuse(stream: &mut Stream, report: &(dyn Report + Sync)) {
+    let mut out = Vec::new();
+    encode::error_with_severity(&mut out, report, Severity::Fatal);
+    // The peer may be gone already.
+    let _ = stream.write_all(&out).await;
+    let _ = stream.flush().await;
+}
+
+/// A server's ERROR during our login is the end of the client's: the same message as FATAL.
+fn fatal(error: &[u8]) -> Vec<u8> {
+    let body = error.get(crate::wire::frame::HEADER_BYTES..).unwrap_or_default();
+    let Ok(fields) = crate::wire::decode::fields(b'E', body) else { return error.to_vec() };
+    let fields = fields.map(|(code, value)| match code {
+        b'S' | b'V' => (code, b"FATAL".as_slice()),
+        _ => (code, value),
+    });
+    let mut out = Vec::new();
+    encode::error_of_fields(&mut out, fields);
+    out
+}

@@ -1,0 +1,367 @@
+//! One logged-in client: takes its messages in order, puts each where it belongs, and moves bytes until there is more
+//! to do.
+//!
+//! The session holds at most one server, and only while something is owed, a transaction is open or the session is
+//! pinned. Messages are put into the server's outbox one after the other and sent together when no more are there; the
+//! replies come while further messages are read. Surprising: an answer of our own takes its place behind what the
+//! server still owes ([`Replies::expect`](crate::backend::replies::Replies::expect)).
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::database::{Database, Gate};
+use super::statements::Statements;
+use super::transaction::Transaction;
+use super::trouble::{End, SessionError, Trouble};
+use crate::backend::pool::Pool;
+use crate::backend::replies::Expect;
+use crate::backend::server::{Lost, Server};
+use crate::backend::settings::Settings;
+use crate::backend::worker::Worker;
+use crate::config::PoolMode;
+use crate::error::{Report, Severity};
+use crate::execute::{self, poll_replies};
+use crate::names::{ShardId, UserName};
+use crate::registry::Registered;
+use crate::wire::channel::Channel;
+use crate::wire::decode::Status;
+use crate::wire::encode;
+use crate::wire::frame::{Frame, client_header, first_frame};
+
+/// While this much waits to be sent in one direction, the other end is not read.
+const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+
+/// The text of a Query that is sent to fail, so that the server ends the transaction where we refuse a statement.
+const POISON: &[u8] = b"pgherd refuses this statement";
+
+/// A borrowed server.
+pub(super) struct Held {
+    pub shard: ShardId,
+    pub pool: Arc<Pool>,
+    pub server: Server,
+}
+
+pub(super) struct Session {
+    pub client: Channel,
+    pub worker: Arc<Worker>,
+    pub gate: Arc<Gate>,
+    pub database: Arc<Database>,
+    pub entry: Registered,
+    pub user: UserName,
+    pub settings: Arc<Settings>,
+    pub statements: Statements,
+    pub transaction: Transaction,
+    pub held: Option<Held>,
+    /// Why the session keeps its server, if it does.
+    pub pinned: Option<&'static str>,
+    /// An extended message failed without a server; all is ignored until Sync.
+    pub skipping: bool,
+    /// The pools of this user, by shard, as far as they were needed.
+    pools: Vec<Option<Arc<Pool>>>,
+}
+
+impl Session {
+    pub fn new(
+        client: Channel,
+        worker: Arc<Worker>,
+        gate: Arc<Gate>,
+        database: Arc<Database>,
+        entry: Registered,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let pools = database.config.shards.iter().map(|_| None).collect();
+        let pinned = (database.config.pool.mode == PoolMode::Session).then_some("session mode");
+        Self {
+            client,
+            worker,
+            gate,
+            user: entry.user.clone(),
+            database,
+            entry,
+            settings,
+            statements: Statements::default(),
+            transaction: Transaction::Idle,
+            held: None,
+            pinned,
+            skipping: false,
+            pools,
+        }
+    }
+
+    /// Serves the client to the end of its session.
+    pub async fn run(mut self) -> End {
+        std::future::poll_fn(|cx| {
+            self.entry.listen(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        let end = loop {
+            if let Err(end) = self.turn().await {
+                break end;
+            }
+        };
+        self.leave(&end).await;
+        end
+    }
+
+    /// Takes all whole messages that are there, then moves bytes until there are more.
+    async fn turn(&mut self) -> Result<(), End> {
+        let received = self.client.take_received();
+        let mut at = 0;
+        let taken = self.take_messages(&received, &mut at).await;
+        self.client.put_back(received, at);
+        taken?;
+        match self.pump().await {
+            Err(Trouble::Lost(lost)) => self.server_lost(lost),
+            Err(Trouble::End(end)) => return Err(end),
+            Err(Trouble::Tell(_) | Trouble::Relay(_)) | Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    async fn take_messages(&mut self, received: &[u8], at: &mut usize) -> Result<(), End> {
+        let limit = self.gate.message_bytes_max;
+        loop {
+            let rest = received.get(*at..).unwrap_or_default();
+            let frame = first_frame(rest, |bytes| client_header(bytes, limit)).map_err(End::Malformed)?;
+            let Some(frame) = frame else { return Ok(()) };
+            *at += frame.whole.len();
+            match self.take(frame).await {
+                Ok(()) => {}
+                Err(Trouble::End(end)) => return Err(end),
+                Err(Trouble::Lost(lost)) => self.server_lost(lost),
+                Err(Trouble::Tell(report)) => {
+                    let mut error = Vec::new();
+                    encode::error_with_severity(&mut error, &*report, Severity::Error);
+                    self.database.metrics.error(report.sqlstate().code(), report.blame().as_str());
+                    self.refuse(frame.tag, error).await?;
+                }
+                Err(Trouble::Relay(error)) => self.refuse(frame.tag, error).await?,
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        match frame.tag {
+            b'X' => Err(End::Left.into()),
+            _ => self.take_single(frame).await,
+        }
+    }
+
+    /// Moves bytes in all directions until the client has sent something new.
+    async fn pump(&mut self) -> Result<(), Trouble> {
+        std::future::poll_fn(|cx| self.poll_pump(cx)).await
+    }
+
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        loop {
+            if self.entry.is_asked_to_end() && self.is_at_rest() {
+                return Poll::Ready(Err(End::Asked.into()));
+            }
+            let mut backlog = self.client.unsent_bytes();
+            if let Some(held) = &mut self.held {
+                match poll_replies(cx, &mut self.client, &mut held.server, &self.worker) {
+                    Poll::Ready(Ok(())) => {
+                        self.settled();
+                        continue;
+                    }
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken.into())),
+                    Poll::Pending => backlog = held.server.unsent_bytes().max(self.client.unsent_bytes()),
+                }
+            } else if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
+                return Poll::Ready(Err(End::Broken(error).into()));
+            }
+            if backlog > BACKLOG_BYTES_MAX {
+                return Poll::Pending;
+            }
+            let mut scratch = self.worker.scratch();
+            return match self.client.poll_receive(cx, &mut scratch) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(0)) => Poll::Ready(Err(End::Left.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.database.metrics.received_bytes.increment(count as u64);
+                    Poll::Ready(Ok(()))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(End::Broken(error).into())),
+            };
+        }
+    }
+
+    /// Nothing is owed to the client and it has no transaction.
+    fn is_at_rest(&self) -> bool {
+        self.transaction.is_idle() && self.held.as_ref().is_none_or(|held| held.server.is_idle())
+    }
+
+    /// Everything sent to the server was answered: gives it back unless the client still needs it.
+    fn settled(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let failed = held.server.take_failed_parses();
+        if !failed.is_empty() {
+            self.statements.parse_failed(&failed);
+        }
+        if held.server.replies.unsynced() {
+            return;
+        }
+        self.statements.confirm();
+        if self.pinned.is_none() && held.server.is_idle() {
+            self.give_back();
+        }
+    }
+
+    pub fn give_back(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.entry.gave_back();
+            held.pool.give_back(held.server);
+        }
+    }
+
+    /// Waits until the server has answered all that was sent; afterwards the session holds it only if it must.
+    pub async fn settle(&mut self) -> Result<(), Trouble> {
+        if let Some(held) = &mut self.held {
+            execute::settle(&mut self.client, &mut held.server, &self.worker).await?;
+            self.settled();
+        }
+        Ok(())
+    }
+
+    pub fn pool(&mut self, shard: ShardId) -> Result<Arc<Pool>, Trouble> {
+        let slot = self.pools.get_mut(shard.index()).ok_or(SessionError::Internal("no such shard"))?;
+        if let Some(pool) = slot {
+            return Ok(Arc::clone(pool));
+        }
+        let pool = self.database.pools.pool(shard, &self.user).ok_or(SessionError::Internal("no such shard"))?;
+        *slot = Some(Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// Borrows a server of this shard, with the client's settings in force on it.
+    pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Server, Trouble> {
+        let mut server = pool.checkout(&self.worker).await?;
+        if !Arc::ptr_eq(&server.settings, &self.settings) {
+            if *server.settings != *self.settings {
+                let change = self.settings.change_from(&server.settings);
+                if let Some(error) = server.run_hidden(&change, &self.worker).await? {
+                    // Some of the settings may be in force now: nobody else gets this server.
+                    return Err(Trouble::Relay(error));
+                }
+            }
+            server.settings = Arc::clone(&self.settings);
+        }
+        Ok(server)
+    }
+
+    /// Holds a server of this shard; nothing to do where it is the one at hand.
+    pub async fn hold(&mut self, shard: ShardId) -> Result<&mut Held, Trouble> {
+        if self.held.as_ref().is_none_or(|held| held.shard != shard) {
+            let pool = self.pool(shard)?;
+            let server = self.borrow(&pool).await?;
+            self.entry.borrowed(server.identity());
+            self.held = Some(Held { shard, pool, server });
+        }
+        self.held.as_mut().ok_or_else(|| SessionError::Internal("no server is held").into())
+    }
+
+    /// Tells an error in its place. A server in a transaction is made to fail it, so that it stands where the client
+    /// believes to stand.
+    async fn refuse(&mut self, tag: u8, error: Vec<u8>) -> Result<(), End> {
+        let simple = matches!(tag, b'Q' | b'F');
+        if self.held.as_ref().is_some_and(|held| simple || !held.server.replies.unsynced()) {
+            match self.settle().await {
+                Ok(()) | Err(Trouble::Tell(_) | Trouble::Relay(_)) => {}
+                Err(Trouble::Lost(lost)) => self.server_lost(lost),
+                Err(Trouble::End(end)) => return Err(end),
+            }
+        }
+        if let Some(held) = &mut self.held
+            && (held.server.replies.unsynced() || held.server.replies.status != Status::Idle)
+        {
+            let (server, answers) = (&mut held.server, self.client.outbox());
+            server.unnamed = None;
+            if simple {
+                encode::query(server.outbox(), POISON);
+                server.replies.expect(Expect::PoisonQuery(error.into()), answers);
+            } else {
+                encode::parse(server.outbox(), b"", &[POISON, b"\0\0\0"].concat());
+                server.replies.expect(Expect::PoisonParse(error.into()), answers);
+            }
+            return Ok(());
+        }
+        self.transaction.fail();
+        let status = self.transaction.status();
+        self.client.outbox().extend_from_slice(&error);
+        if simple {
+            encode::ready_for_query(self.client.outbox(), status);
+        } else {
+            self.skipping = true;
+        }
+        Ok(())
+    }
+
+    /// The server is gone: the client gets one error for each request that it waits for, and its session lives on.
+    fn server_lost(&mut self, lost: Lost) {
+        let Some(held) = self.held.take() else { return };
+        self.entry.gave_back();
+        held.pool.metrics.losses.increment(1);
+        tracing::warn!(
+            database = %self.database.config.name, shard = %held.pool.shard(), client = self.entry.pid,
+            error = %lost, detail = lost.detail(), "a server was lost while a client had it"
+        );
+        let in_transaction = held.server.replies.status != Status::Idle;
+        let (answers, unsynced) = held.server.replies.owed();
+        let mut error = Vec::new();
+        encode::error(&mut error, &lost);
+        if answers > 0 || unsynced {
+            self.database.metrics.error(lost.sqlstate().code(), lost.blame().as_str());
+            if in_transaction {
+                self.transaction = Transaction::Failed { untold: None };
+            }
+        } else if in_transaction {
+            self.transaction = Transaction::Failed { untold: Some(lost) };
+        }
+        let status = self.transaction.status();
+        for _ in 0..answers {
+            self.client.outbox().extend_from_slice(&error);
+            encode::ready_for_query(self.client.outbox(), status);
+        }
+        if unsynced {
+            self.client.outbox().extend_from_slice(&error);
+            self.skipping = true;
+        }
+        if self.pinned.is_some_and(|_| self.database.config.pool.mode != PoolMode::Session) {
+            // What pinned the session is gone with the server.
+            self.pinned = None;
+        }
+    }
+
+    /// The end of the session: the server is cleaned and given back, or closed where that is not sure.
+    async fn leave(&mut self, end: &End) {
+        if let End::Malformed(error) = end {
+            self.say_last(error).await;
+        }
+        if let End::Asked = end {
+            self.say_last(&SessionError::Ended).await;
+        }
+        let Some(held) = &mut self.held else { return };
+        if held.server.is_idle() {
+            if let Ok(None) = held.server.run_hidden(b"DISCARD ALL", &self.worker).await {
+                held.server.forgets_all();
+                held.server.settings = Arc::default();
+                self.give_back();
+            }
+        } else if !held.server.replies.settled() {
+            // Nobody waits for the answer any more: the server shall not work for it.
+            self.entry.cancel().await;
+        }
+    }
+
+    async fn say_last(&mut self, report: &(dyn Report + Sync)) {
+        self.database.metrics.error(report.sqlstate().code(), report.blame().as_str());
+        encode::error_with_severity(self.client.outbox(), report, Severity::Fatal);
+        // Best effort: who does not read does not get it.
+        std::future::poll_fn(|cx| {
+            let _ = self.client.poll_flush(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}

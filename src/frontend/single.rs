@@ -1,0 +1,375 @@
+//! Requests on a database of one shard: relayed without parsing. Only what would leave a trace in the server's session
+//! is noticed, by the first word of a statement, and pins the session to its server.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::session::{Held, Session};
+use super::transaction::Transaction;
+use super::trouble::{SessionError, Trouble};
+use crate::backend::replies::Expect;
+use crate::backend::server::statement_name;
+use crate::names::ShardId;
+use crate::sql::scan;
+use crate::sql::verb::{Discard, Verb, verb};
+use crate::wire::decode::{self, Named};
+use crate::wire::encode;
+use crate::wire::frame::Frame;
+
+const ONLY: ShardId = ShardId(0);
+
+impl Session {
+    pub(super) async fn take_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        match frame.tag {
+            b'Q' => self.query_single(frame).await,
+            b'F' => {
+                self.count_statement();
+                let held = self.hold(ONLY).await?;
+                held.server.outbox().extend_from_slice(frame.whole);
+                self.expect(Expect::Query);
+                Ok(())
+            }
+            b'd' | b'c' | b'f' => {
+                self.copy_message(frame);
+                Ok(())
+            }
+            b'H' => {
+                // The server says what it has so far; there is nothing to expect for the Flush itself.
+                if let Some(held) = &mut self.held {
+                    held.server.outbox().extend_from_slice(frame.whole);
+                }
+                Ok(())
+            }
+            b'S' => self.sync().await,
+            _ if self.skipping => Ok(()),
+            b'P' => self.parse_single(frame).await,
+            b'B' => self.bind_single(frame).await,
+            b'D' => self.describe_single(frame).await,
+            b'C' => self.close(frame).await,
+            _ => self.execute_single(frame).await,
+        }
+    }
+
+    pub(super) fn count_statement(&self) {
+        self.database.metrics.statements.increment(1);
+    }
+
+    /// Notes what the message just put into the outbox will be answered with.
+    pub(super) fn expect(&mut self, expect: Expect) {
+        match &mut self.held {
+            Some(held) => held.server.replies.expect(expect, self.client.outbox()),
+            None => {
+                if let Expect::Answer(bytes) = expect {
+                    self.client.outbox().extend_from_slice(&bytes);
+                }
+            }
+        }
+    }
+
+    /// An answer of our own, behind all that is still owed.
+    pub(super) fn answer(&mut self, bytes: impl Into<Cow<'static, [u8]>>) {
+        self.expect(Expect::Answer(bytes.into()));
+    }
+
+    async fn query_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let text = decode::query(frame.body)?;
+        self.count_statement();
+        self.skipping = false;
+        self.statements.drop_unnamed();
+        if !self.transaction.is_idle() {
+            return self.query_without_server(text);
+        }
+        if self.notice_text(text) {
+            let mut answer = Vec::new();
+            let tag = if matches!(verb(text), Verb::Discard(_)) { "DISCARD ALL" } else { "DEALLOCATE" };
+            let tag = if matches!(verb(text), Verb::Deallocate { name: None }) { "DEALLOCATE ALL" } else { tag };
+            encode::command_complete(&mut answer, tag);
+            self.settle().await?;
+            let status = self.held.as_ref().map_or(decode::Status::Idle, |held| held.server.replies.status);
+            encode::ready_for_query(&mut answer, status);
+            self.answer(answer);
+            return Ok(());
+        }
+        let held = self.hold(ONLY).await?;
+        held.server.unnamed = None;
+        held.server.outbox().extend_from_slice(frame.whole);
+        self.expect(Expect::Query);
+        Ok(())
+    }
+
+    /// Looks for what would outlive the transaction in the server's session. `true`: the session answers it alone.
+    fn notice_text(&mut self, text: &[u8]) -> bool {
+        if !scan::is_single(text, true) {
+            for range in scan::split(text, true) {
+                self.notice(text.get(range).unwrap_or_default(), false);
+            }
+            return false;
+        }
+        self.notice(text, true)
+    }
+
+    fn notice(&mut self, statement: &[u8], alone: bool) -> bool {
+        let cause = match verb(statement) {
+            Verb::Deallocate { name: Some(name) } if alone => return self.statements.remove(&name),
+            Verb::Deallocate { name: None } | Verb::Discard(Discard::All) => {
+                self.statements.clear();
+                if let (Some(_), Some(held)) = (self.pinned, &mut self.held) {
+                    held.server.forgets_all();
+                }
+                // Without a pin there is nothing else to drop.
+                if alone && self.pinned.is_none() && self.held.is_none() {
+                    return true;
+                }
+                "DISCARD or DEALLOCATE"
+            }
+            Verb::SetSession { .. } => "SET",
+            Verb::Reset { .. } => "RESET",
+            Verb::Listen => "LISTEN",
+            Verb::Prepare { .. } | Verb::Execute { .. } | Verb::Deallocate { .. } => "PREPARE",
+            Verb::Create { temp: true } => "temporary object",
+            Verb::Load => "LOAD",
+            Verb::Discard(_) => "DISCARD",
+            Verb::Declare if has_word(statement, b"hold") => "cursor WITH HOLD",
+            _ => return false,
+        };
+        self.pin(cause);
+        false
+    }
+
+    fn pin(&mut self, cause: &'static str) {
+        if self.pinned.is_none() {
+            self.pinned = Some(cause);
+            tracing::info!(
+                database = %self.database.config.name, client = self.entry.pid, cause,
+                "the session keeps its server from now on"
+            );
+        }
+    }
+
+    /// A Query while the transaction has no server: only its end is possible.
+    pub(super) fn query_without_server(&mut self, text: &[u8]) -> Result<(), Trouble> {
+        let tag = self.end_failed(text)?;
+        encode::command_complete(self.client.outbox(), tag);
+        let status = self.transaction.status();
+        encode::ready_for_query(self.client.outbox(), status);
+        Ok(())
+    }
+
+    /// Ends a failed transaction where `text` does; any other text is refused. Gives the tag.
+    fn end_failed(&mut self, text: &[u8]) -> Result<&'static str, Trouble> {
+        let verb = verb(text);
+        if let Transaction::Failed { untold } = &mut self.transaction
+            && !matches!(verb, Verb::Rollback { .. })
+            && let Some(lost) = untold.take()
+        {
+            if matches!(verb, Verb::Commit { .. }) {
+                self.transaction = Transaction::Idle;
+            }
+            return Err(Trouble::Tell(Box::new(lost)));
+        }
+        match verb {
+            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. } => {
+                self.transaction = Transaction::Idle;
+                Ok("ROLLBACK")
+            }
+            _ => Err(SessionError::InFailedTransaction.into()),
+        }
+    }
+
+    pub(super) fn copy_message(&mut self, frame: Frame<'_>) {
+        // Outside of a COPY the server would ignore them too.
+        let Some(held) = &mut self.held else { return };
+        held.server.outbox().extend_from_slice(frame.whole);
+        if frame.tag != b'd' {
+            held.server.replies.copy_ended();
+        }
+    }
+
+    pub(super) async fn sync(&mut self) -> Result<(), Trouble> {
+        if self.skipping || self.held.is_none() {
+            self.skipping = false;
+            let status = self.transaction.status();
+            encode::ready_for_query(self.client.outbox(), status);
+            return Ok(());
+        }
+        if let Some(held) = &mut self.held {
+            held.server.send(encode::SYNC, Expect::Sync, self.client.outbox());
+        }
+        Ok(())
+    }
+
+    async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let parse = decode::parse(frame.body)?;
+        if self.refuses_without_server(parse.text)? {
+            return Ok(());
+        }
+        if let Transaction::Failed { .. } = self.transaction {
+            // Kept for its Bind: it can only be the end of the transaction.
+        } else if scan::is_single(parse.text, true) {
+            self.notice(parse.text, false);
+        }
+        if parse.name.is_empty() {
+            let id = self.database.interned.fresh_id();
+            self.statements.set_unnamed(parse.tail, id);
+            if !self.transaction.is_idle() {
+                self.answer(encode::PARSE_COMPLETE);
+                return Ok(());
+            }
+            let held = self.hold(ONLY).await?;
+            held.server.unnamed = Some(id);
+            held.server.outbox().extend_from_slice(frame.whole);
+            self.expect(Expect::Parse(Some(id)));
+            return Ok(());
+        }
+        if self.statements.named(parse.name).is_some() {
+            return Err(SessionError::StatementExists(lossy(parse.name)).into());
+        }
+        let prepared = self.database.interned.get(parse.tail);
+        self.statements.add(parse.name, Arc::clone(&prepared));
+        if !self.transaction.is_idle() {
+            self.answer(encode::PARSE_COMPLETE);
+            return Ok(());
+        }
+        let held = self.hold(ONLY).await?;
+        if held.server.knows(prepared.id) {
+            self.answer(encode::PARSE_COMPLETE);
+        } else if !held.server.replies.skipping() {
+            held.server.learns(prepared.id);
+            encode::parse(held.server.outbox(), &statement_name(prepared.id), parse.tail);
+            self.expect(Expect::Parse(Some(prepared.id)));
+        }
+        Ok(())
+    }
+
+    /// In a failed transaction without a server, every Parse is refused that does not end it.
+    fn refuses_without_server(&mut self, text: &[u8]) -> Result<bool, Trouble> {
+        let Transaction::Failed { untold } = &mut self.transaction else { return Ok(false) };
+        if let Some(lost) = untold.take() {
+            return Err(Trouble::Tell(Box::new(lost)));
+        }
+        match verb(text) {
+            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. } => Ok(false),
+            _ => Err(SessionError::InFailedTransaction.into()),
+        }
+    }
+
+    /// Makes sure that the server has this statement of the client, and gives its name there.
+    pub(super) fn ensure_statement(&mut self, name: &[u8]) -> Result<Vec<u8>, Trouble> {
+        let held = self.held.as_mut().ok_or(SessionError::Internal("no server is held"))?;
+        if name.is_empty() {
+            let (id, tail) = self.statements.unnamed().ok_or(SessionError::NoUnnamedStatement)?;
+            if held.server.unnamed != Some(id) && !held.server.replies.skipping() {
+                encode::parse(held.server.outbox(), b"", tail);
+                held.server.replies.expect(Expect::HiddenParse(Some(id)), self.client.outbox());
+                held.server.unnamed = Some(id);
+            }
+            return Ok(Vec::new());
+        }
+        let prepared = self.statements.named(name).ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
+        let server_name = statement_name(prepared.id);
+        if !held.server.knows(prepared.id) && !held.server.replies.skipping() {
+            held.server.learns(prepared.id);
+            encode::parse(held.server.outbox(), &server_name, &prepared.tail);
+            held.server.replies.expect(Expect::HiddenParse(Some(prepared.id)), self.client.outbox());
+        }
+        Ok(server_name)
+    }
+
+    /// A statement that can only be the end of a failed transaction is answered here, message by message.
+    fn text_without_server(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if self.transaction.is_idle() {
+            return None;
+        }
+        let tail = if name.is_empty() { self.statements.unnamed()?.1 } else { &self.statements.named(name)?.tail };
+        tail.split(|&byte| byte == 0).next().map(<[u8]>::to_vec)
+    }
+
+    async fn bind_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let names = decode::bind_names(frame.body)?;
+        if let Some(text) = self.text_without_server(names.statement) {
+            self.refuses_without_server(&text)?;
+            self.answer(encode::BIND_COMPLETE);
+            return Ok(());
+        }
+        self.hold(ONLY).await?;
+        let server_name = self.ensure_statement(names.statement)?;
+        if let Some(held) = &mut self.held {
+            if server_name.is_empty() {
+                held.server.outbox().extend_from_slice(frame.whole);
+            } else {
+                encode::bind(held.server.outbox(), names.portal, &server_name, names.tail);
+            }
+        }
+        self.expect(Expect::Bind);
+        Ok(())
+    }
+
+    async fn describe_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        match decode::named(b'D', frame.body)? {
+            _ if !self.transaction.is_idle() => self.answer(encode::NO_DATA),
+            Named::Statement(name) => {
+                self.hold(ONLY).await?;
+                let server_name = self.ensure_statement(name)?;
+                if let Some(held) = &mut self.held {
+                    encode::describe_statement(held.server.outbox(), &server_name);
+                }
+                self.expect(Expect::Describe);
+            }
+            Named::Portal(_) => {
+                let held = self.hold(ONLY).await?;
+                held.server.outbox().extend_from_slice(frame.whole);
+                self.expect(Expect::Describe);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        match decode::named(b'C', frame.body)? {
+            Named::Statement(b"") => {
+                self.statements.drop_unnamed();
+                self.answer(encode::CLOSE_COMPLETE);
+            }
+            Named::Statement(name) => {
+                // The server keeps it for whoever prepares the same text.
+                self.statements.remove(name);
+                self.answer(encode::CLOSE_COMPLETE);
+            }
+            Named::Portal(_) => match &mut self.held {
+                Some(held) => {
+                    held.server.outbox().extend_from_slice(frame.whole);
+                    self.expect(Expect::Close);
+                }
+                // Portals end with their transaction, and there is none.
+                None => self.answer(encode::CLOSE_COMPLETE),
+            },
+        }
+        Ok(())
+    }
+
+    async fn execute_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let execute = decode::execute(frame.body)?;
+        self.count_statement();
+        if !self.transaction.is_idle() {
+            self.transaction = Transaction::Idle;
+            let mut answer = Vec::new();
+            encode::command_complete(&mut answer, "ROLLBACK");
+            self.answer(answer);
+            return Ok(());
+        }
+        let Some(Held { server, .. }) = &mut self.held else {
+            return Err(SessionError::NoPortal(lossy(execute.portal)).into());
+        };
+        server.outbox().extend_from_slice(frame.whole);
+        self.expect(Expect::Execute);
+        Ok(())
+    }
+}
+
+pub(super) fn lossy(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn has_word(statement: &[u8], word: &[u8]) -> bool {
+    statement.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}

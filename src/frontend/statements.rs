@@ -1,0 +1,155 @@
+//! Prepared statements as the client knows them. A server knows each of them by a number that the whole process shares,
+//! so clients that prepare the same text use one statement of a server.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::backend::replies::StatementId;
+
+/// Entries of [`Interned`] after which the unused ones are thrown out.
+const SWEEP_MIN: usize = 1024;
+
+/// One text with its parameter types.
+#[derive(Debug)]
+pub struct Prepared {
+    pub id: StatementId,
+    /// All of the Parse message but the name: text, zero, count of types, types.
+    pub tail: Arc<[u8]>,
+}
+
+/// Prepared statements of all clients of a database, by what was prepared.
+#[derive(Debug, Default)]
+pub struct Interned {
+    known: Mutex<HashMap<Arc<[u8]>, Weak<Prepared>>>,
+    sweep_at: AtomicU64,
+    last_id: AtomicU64,
+}
+
+impl Interned {
+    /// A number for a statement that nobody else will know. No number is used twice.
+    pub fn fresh_id(&self) -> StatementId {
+        StatementId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub fn get(&self, tail: &[u8]) -> Arc<Prepared> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = known.get(tail).and_then(Weak::upgrade) {
+            return prepared;
+        }
+        let sweep_at = usize::try_from(self.sweep_at.load(Ordering::Relaxed)).unwrap_or(SWEEP_MIN).max(SWEEP_MIN);
+        if known.len() >= sweep_at {
+            known.retain(|_, prepared| prepared.strong_count() > 0);
+            self.sweep_at.store(known.len() as u64 * 2, Ordering::Relaxed);
+        }
+        let tail: Arc<[u8]> = tail.into();
+        let prepared = Arc::new(Prepared { id: self.fresh_id(), tail: Arc::clone(&tail) });
+        known.insert(tail, Arc::downgrade(&prepared));
+        prepared
+    }
+}
+
+/// The statements of one session.
+#[derive(Debug, Default)]
+pub struct Statements {
+    named: HashMap<Box<[u8]>, Arc<Prepared>>,
+    /// The unnamed statement changes too often to share: its tail in a buffer that is used again, and its number.
+    unnamed_tail: Vec<u8>,
+    unnamed: Option<StatementId>,
+    /// Names whose Parse was not answered yet.
+    unconfirmed: Vec<(Box<[u8]>, StatementId)>,
+}
+
+impl Statements {
+    #[must_use]
+    pub fn named(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
+        self.named.get(name)
+    }
+
+    pub fn add(&mut self, name: &[u8], prepared: Arc<Prepared>) {
+        self.unconfirmed.push((name.into(), prepared.id));
+        self.named.insert(name.into(), prepared);
+    }
+
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        self.named.remove(name).is_some()
+    }
+
+    pub fn clear(&mut self) {
+        self.named.clear();
+        self.unnamed = None;
+    }
+
+    /// Another unnamed statement, under a fresh number.
+    pub fn set_unnamed(&mut self, tail: &[u8], id: StatementId) {
+        self.unnamed_tail.clear();
+        self.unnamed_tail.extend_from_slice(tail);
+        self.unnamed = Some(id);
+    }
+
+    /// A Query message or a failed Parse drops the unnamed statement.
+    pub fn drop_unnamed(&mut self) {
+        self.unnamed = None;
+    }
+
+    #[must_use]
+    pub fn unnamed(&self) -> Option<(StatementId, &[u8])> {
+        self.unnamed.map(|id| (id, self.unnamed_tail.as_slice()))
+    }
+
+    /// The server refused to parse these.
+    pub fn parse_failed(&mut self, failed: &[StatementId]) {
+        for (name, id) in &self.unconfirmed {
+            if failed.contains(id) {
+                self.named.remove(name);
+            }
+        }
+        if self.unnamed.is_some_and(|id| failed.contains(&id)) {
+            self.unnamed = None;
+        }
+    }
+
+    /// Everything sent was answered: what is here now is here to stay.
+    pub fn confirm(&mut self) {
+        self.unconfirmed.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_text_has_one_number_while_somebody_uses_it() {
+        let interned = Interned::default();
+        let (a, b) = (interned.get(b"SELECT 1\0\0\0"), interned.get(b"SELECT 1\0\0\0"));
+        assert_eq!(a.id, b.id);
+        assert_ne!(a.id, interned.get(b"SELECT 2\0\0\0").id);
+        let id = a.id;
+        drop((a, b));
+        assert_ne!(interned.get(b"SELECT 1\0\0\0").id, id);
+    }
+
+    #[test]
+    fn unused_texts_are_thrown_out() {
+        let interned = Interned::default();
+        for number in 0..SWEEP_MIN * 3 {
+            interned.get(format!("SELECT {number}\0\0\0").as_bytes());
+        }
+        assert!(interned.known.lock().unwrap().len() <= SWEEP_MIN);
+    }
+
+    #[test]
+    fn a_failed_parse_takes_its_name_back() {
+        let interned = Interned::default();
+        let mut statements = Statements::default();
+        let good = interned.get(b"SELECT 1\0\0\0");
+        statements.add(b"good", Arc::clone(&good));
+        statements.confirm();
+        let bad = interned.get(b"SELEC\0\0\0");
+        statements.add(b"bad", Arc::clone(&bad));
+        statements.parse_failed(&[bad.id, good.id]);
+        assert!(statements.named(b"bad").is_none());
+        assert!(statements.named(b"good").is_some());
+    }
+}

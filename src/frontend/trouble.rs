@@ -1,0 +1,141 @@
+//! What can go wrong with a request, and what it means for the session.
+
+use std::io;
+
+use crate::backend::pool::PoolError;
+use crate::backend::server::Lost;
+use crate::error::{Blame, Report, Severity, SqlState};
+use crate::execute::Broken;
+use crate::wire::frame::FrameError;
+
+/// Why a request did not come to its end.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The client gets this error and the session goes on.
+    Tell(Box<dyn Report + Send + Sync>),
+    /// The same, in a server's own words: a whole ErrorResponse.
+    Relay(Vec<u8>),
+    /// The server that the session had is gone.
+    Lost(Lost),
+    End(End),
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+pub enum End {
+    /// Terminate, or the end of the stream between two requests.
+    Left,
+    /// The connection broke.
+    Broken(io::Error),
+    /// The client's bytes make no sense.
+    Malformed(FrameError),
+    /// We were asked to end it.
+    Asked,
+}
+
+impl From<Broken> for Trouble {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Client(error) => Trouble::End(End::Broken(error)),
+            Broken::Server(lost) => Trouble::Lost(lost),
+        }
+    }
+}
+
+impl From<Lost> for Trouble {
+    fn from(lost: Lost) -> Self {
+        Trouble::Lost(lost)
+    }
+}
+
+impl From<FrameError> for Trouble {
+    fn from(error: FrameError) -> Self {
+        Trouble::End(End::Malformed(error))
+    }
+}
+
+impl From<End> for Trouble {
+    fn from(end: End) -> Self {
+        Trouble::End(end)
+    }
+}
+
+impl From<PoolError> for Trouble {
+    fn from(error: PoolError) -> Self {
+        Trouble::Tell(Box::new(error))
+    }
+}
+
+impl From<SessionError> for Trouble {
+    fn from(error: SessionError) -> Self {
+        Trouble::Tell(Box::new(error))
+    }
+}
+
+/// Errors that the session itself finds; texts and codes are PostgreSQL's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    #[error("current transaction is aborted, commands ignored until end of transaction block")]
+    InFailedTransaction,
+    #[error("prepared statement \"{0}\" does not exist")]
+    NoStatement(String),
+    #[error("unnamed prepared statement does not exist")]
+    NoUnnamedStatement,
+    #[error("prepared statement \"{0}\" already exists")]
+    StatementExists(String),
+    #[error("portal \"{0}\" does not exist")]
+    NoPortal(String),
+    #[error("terminating connection due to administrator command")]
+    Ended,
+    #[error("no such database: {0}")]
+    NoDatabase(String),
+    #[error("no more connections allowed (clients_max)")]
+    TooManyClients,
+    #[error("the login took longer than {0} s")]
+    LoginTimeout(u64),
+    #[error("replication connections are not supported yet")]
+    Replication,
+    #[error("the message needs more than is there: {0}")]
+    Internal(&'static str),
+}
+
+impl Report for SessionError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            SessionError::InFailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
+            SessionError::NoStatement(_) | SessionError::NoUnnamedStatement => SqlState::INVALID_SQL_STATEMENT_NAME,
+            SessionError::StatementExists(_) => SqlState::DUPLICATE_PREPARED_STATEMENT,
+            SessionError::NoPortal(_) => SqlState::INVALID_CURSOR_NAME,
+            SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
+            SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
+            SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
+            SessionError::LoginTimeout(_) => SqlState::INVALID_AUTHORIZATION,
+            SessionError::Replication => SqlState::FEATURE_NOT_SUPPORTED,
+            SessionError::Internal(_) => SqlState::INTERNAL_ERROR,
+        }
+    }
+    fn blame(&self) -> Blame {
+        match self {
+            SessionError::Ended | SessionError::TooManyClients | SessionError::Internal(_) => Blame::Proxy,
+            _ => Blame::Client,
+        }
+    }
+    fn severity(&self) -> Severity {
+        match self {
+            SessionError::Ended
+            | SessionError::NoDatabase(_)
+            | SessionError::TooManyClients
+            | SessionError::LoginTimeout(_)
+            | SessionError::Replication => Severity::Fatal,
+            _ => Severity::Error,
+        }
+    }
+    fn advice(&self) -> Option<String> {
+        match self {
+            SessionError::NoDatabase(_) => Some("Databases are the sections [databases.NAME] of the file.".into()),
+            SessionError::TooManyClients => Some("Raise clients_max in the section [proxy].".into()),
+            SessionError::Replication => Some("Connect to the server itself.".into()),
+            _ => None,
+        }
+    }
+}
