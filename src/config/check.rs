@@ -1,23 +1,391 @@
 //! From the text to the meaning, with all problems at once.
-use std::path::Path;
+//!
+//! Knows every section except the databases, and every default. What would surprise: the files that the text names
+//! (users, certificates, passwords) are read here too, so that a configuration that loads can be served.
 
-use super::Config;
+use std::fs;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
 
-/// One thing that is wrong with the file: where, what, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// A TOML path such as `databases.shop.shards[1].primary`.
-    pub path: String,
-    pub problem: String,
-    pub remedy: String,
+use super::dsn::{SOCKET_PATH_BYTES_MAX, cannot_read};
+use super::file::{self, File};
+use super::keys::closest;
+use super::problems::{Fault, Findings, Problem, Problems, join};
+use super::values::{Environment, duration, resolve, size};
+use super::{Auth, AuthMethod, ClientTls, Config, Listen, Log, PoolMode, PoolSettings, Proxy, Secret, Users, databases, users};
+
+const LISTEN: &str = "127.0.0.1:6432";
+/// The port of a unix socket whose entry names none.
+const UNIX_PORT: u16 = 6432;
+const CLIENTS_MAX: u32 = 10_000;
+const ADMIN_USER: &str = "postgres";
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// PostgreSQL's own limit, of `palloc`.
+const MESSAGE_BYTES_MAX: u32 = 1 << 30;
+/// Less would refuse ordinary logins and statements.
+const MESSAGE_BYTES_MAX_MIN: u32 = 8 << 10;
+const LOG_LEVEL: &str = "info";
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+const POOL: PoolSettings = PoolSettings {
+    mode: PoolMode::Transaction,
+    size: at_least_one(20),
+    wait_timeout: Duration::from_secs(30),
+    connect_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(10 * 60),
+    lifetime: Duration::from_secs(60 * 60),
+    connect_parallelism: at_least_one(4),
+};
+
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
 }
-
-/// Every problem found; never empty when returned as an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
 
 /// Reads and checks the file at `path` and the files that it names.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let _ = path;
-    Err(Problems(Vec::new()))
+    let text = fs::read_to_string(path).map_err(|error| {
+        Problems(vec![Problem {
+            path: path.display().to_string(),
+            problem: format!("the configuration file cannot be read: {}", error.kind()),
+            remedy: "name another with --config FILE, or start from the sharding.toml that comes with pgherd".to_owned(),
+        }])
+    })?;
+    parse(&text, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Checks a text; files that it names are relative to `folder`, and `${NAME}` comes from this process's environment.
+pub fn parse(text: &str, folder: &Path) -> Result<Config, Problems> {
+    parse_in(text, folder, &|name| std::env::var(name).ok())
+}
+
+pub(super) fn parse_in(text: &str, folder: &Path, environment: Environment) -> Result<Config, Problems> {
+    let mut findings = Findings::default();
+    let file = file::read(text, environment, &mut findings);
+    let mut check = Check { folder, environment, findings };
+    let config = file.and_then(|file| check.file(&file));
+    let problems = check.findings.into_problems();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// One reading of one text; shared with the databases.
+pub(super) struct Check<'a> {
+    pub folder: &'a Path,
+    pub environment: Environment<'a>,
+    pub findings: Findings,
+}
+
+impl Check<'_> {
+    /// `None` only after a report; what has a default goes on with it, so that later problems are found too.
+    fn file(&mut self, file: &File) -> Option<Config> {
+        let log = self.log(&file.log);
+        let proxy = self.proxy(&file.proxy, log);
+        let auth = self.auth(&file.auth);
+        let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+        let pool = self.pool("pool", &file.pool, &POOL);
+        let databases = databases::check(self, &file.databases, &pool);
+        let tls = match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        };
+        Some(Config { proxy, auth: auth?, tls, databases: databases? })
+    }
+
+    fn proxy(&mut self, written: &file::Proxy, log: Log) -> Proxy {
+        let listen = self.listen(written.listen.as_deref());
+        let http = written.http.as_deref().and_then(|http| self.http(http, &listen));
+        let workers = match written.workers {
+            None | Some(0) => available_parallelism().map_or(1, usize::from),
+            Some(workers) => usize::try_from(workers).unwrap_or(1),
+        };
+        let mut admin_users = written.admin_users.clone().unwrap_or_else(|| vec![ADMIN_USER.to_owned()]);
+        admin_users.dedup();
+        if admin_users.iter().any(String::is_empty) {
+            self.findings.report("proxy.admin_users", "a user name is empty", "remove it; admin_users = [] lets nobody in");
+        }
+        let positive = Duration::from_millis(1);
+        Proxy {
+            listen,
+            http,
+            workers,
+            clients_max: written.clients_max.unwrap_or(CLIENTS_MAX),
+            admin_users,
+            login_timeout: self.duration("proxy.login_timeout", written.login_timeout.as_deref(), LOGIN_TIMEOUT, positive),
+            shutdown_timeout: self.duration(
+                "proxy.shutdown_timeout",
+                written.shutdown_timeout.as_deref(),
+                SHUTDOWN_TIMEOUT,
+                Duration::ZERO,
+            ),
+            message_bytes_max: self.message_bytes_max(written.message_bytes_max.as_deref()),
+            log,
+        }
+    }
+
+    fn listen(&mut self, written: Option<&[String]>) -> Vec<Listen> {
+        let default = [LISTEN.to_owned()];
+        let written = written.unwrap_or(&default);
+        if written.is_empty() {
+            self.findings.report("proxy.listen", "names no address", format!("write listen = [\"{LISTEN}\"], or remove the line: that is the default"));
+        }
+        let mut listens = Vec::new();
+        for (index, text) in written.iter().enumerate() {
+            let path = format!("proxy.listen[{index}]");
+            let Some(listen) = self.findings.keep(&path, listen(text)) else { continue };
+            let any_port = matches!(listen, Listen::Tcp { port: 0, .. });
+            if listens.contains(&listen) && !any_port {
+                self.findings.report(&path, format!("{text:?} is listed twice"), "keep one of them");
+            }
+            listens.push(listen);
+        }
+        listens
+    }
+
+    fn http(&mut self, text: &str, listens: &[Listen]) -> Option<SocketAddr> {
+        const PATH: &str = "proxy.http";
+        if text == "off" {
+            return None;
+        }
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            self.findings.report(
+                PATH,
+                format!("{text:?} is not an IP address with a port"),
+                "write http = \"127.0.0.1:9632\", http = \"[::1]:9632\", or http = \"off\"",
+            );
+            return None;
+        };
+        let same = Listen::Tcp { host: address.ip().to_string(), port: address.port() };
+        if address.port() != 0 && listens.contains(&same) {
+            self.findings.report(PATH, format!("{text:?} is also in proxy.listen"), "give one of them another port");
+        }
+        Some(address)
+    }
+
+    fn message_bytes_max(&mut self, written: Option<&str>) -> u32 {
+        const PATH: &str = "proxy.message_bytes_max";
+        let Some(bytes) = written.and_then(|text| self.findings.keep(PATH, size(text))) else {
+            return MESSAGE_BYTES_MAX;
+        };
+        match u32::try_from(bytes) {
+            Ok(bytes @ MESSAGE_BYTES_MAX_MIN..=MESSAGE_BYTES_MAX) => bytes,
+            _ => {
+                self.findings.report(PATH, "is out of range", "write a size from \"8kB\" to \"1GiB\", which is PostgreSQL's own limit");
+                MESSAGE_BYTES_MAX
+            }
+        }
+    }
+
+    fn log(&mut self, written: &file::Log) -> Log {
+        let json = match written.format.as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => {
+                self.word("log.format", other, &["text", "json"]);
+                false
+            }
+        };
+        let level = written.level.clone().unwrap_or_else(|| LOG_LEVEL.to_owned());
+        if !level.split(',').all(is_log_directive) {
+            self.findings.report(
+                "log.level",
+                format!("{level:?} is not a log filter"),
+                format!("write one of {}, or by module: \"info,pgherd::backend=debug\"", LEVELS.join(", ")),
+            );
+        }
+        Log { json, level }
+    }
+
+    fn auth(&mut self, written: &file::Auth) -> Option<Auth> {
+        const PATH: &str = "auth.method";
+        let method = match written.method.as_deref() {
+            Some("trust") => Some(AuthMethod::Trust),
+            Some("md5") => Some(AuthMethod::Md5),
+            Some("scram-sha-256") | None => Some(AuthMethod::ScramSha256),
+            Some(later @ ("cert" | "hba")) => {
+                self.findings.report(PATH, format!("{later:?} is not supported yet"), "write \"scram-sha-256\" for now");
+                None
+            }
+            Some(other) => {
+                self.word(PATH, other, &["trust", "md5", "scram-sha-256"]);
+                None
+            }
+        };
+        let users = match (&written.users_file, method) {
+            (Some(file), method) => self.users(file, method),
+            (None, Some(AuthMethod::Md5 | AuthMethod::ScramSha256)) => {
+                self.findings.report(
+                    "auth.users_file",
+                    "is missing: there is nothing to check a password against",
+                    "write users_file = \"userlist.txt\" and one line \"user\" \"secret\" for each user in it, or method = \"trust\" on a machine of your own",
+                );
+                None
+            }
+            (None, _) => Some(Users::default()),
+        };
+        Some(Auth { method: method?, users: Arc::new(users?) })
+    }
+
+    fn users(&mut self, file: &str, method: Option<AuthMethod>) -> Option<Users> {
+        const PATH: &str = "auth.users_file";
+        let (path, text) = self.text_file(PATH, file)?;
+        let (users, faults) = users::parse(&text);
+        for (line, fault) in faults {
+            self.findings.report(PATH, format!("{}, line {line}: {}", path.display(), fault.problem), fault.remedy);
+        }
+        if method == Some(AuthMethod::ScramSha256) {
+            let mut unusable: Vec<&str> =
+                users.names().filter(|user| matches!(users.secret(user), Some(Secret::Md5(_)))).collect();
+            unusable.sort_unstable();
+            if let Some(first) = unusable.first() {
+                self.findings.report(
+                    PATH,
+                    format!("md5 secrets cannot be used with scram-sha-256; {} of them, the first of the user {first:?}", unusable.len()),
+                    "store SCRAM secrets or plain passwords for these users, or write auth.method = \"md5\"",
+                );
+            }
+        }
+        Some(users)
+    }
+
+    fn tls(&mut self, written: &file::Tls) -> Option<ClientTls> {
+        let cert_file = self.pem("tls.cert_file", written.cert_file.as_deref(), "CERTIFICATE-----");
+        let key_file = self.pem("tls.key_file", written.key_file.as_deref(), "PRIVATE KEY-----");
+        let required = match written.mode.as_deref() {
+            None | Some("allow") => false,
+            Some("require") => true,
+            Some(other) => {
+                self.word("tls.mode", other, &["allow", "require"]);
+                false
+            }
+        };
+        Some(ClientTls { cert_file: cert_file?, key_file: key_file?, required })
+    }
+
+    fn pem(&mut self, key: &str, file: Option<&str>, marker: &str) -> Option<PathBuf> {
+        let Some(file) = file else {
+            self.findings.report(key, "is missing", "name a file in PEM form, or remove the whole section [tls] to serve without TLS");
+            return None;
+        };
+        let (path, text) = self.text_file(key, file)?;
+        if !text.contains(marker) {
+            self.findings.report(key, format!("the file {} has no \"{marker}\" in it", path.display()), "name a file in PEM form");
+            return None;
+        }
+        Some(path)
+    }
+
+    /// The settings of a pool; what is not written comes from `base`.
+    pub fn pool(&mut self, path: &str, written: &file::Pool, base: &PoolSettings) -> PoolSettings {
+        const POSITIVE: Duration = Duration::from_millis(1);
+        let mode_path = join(path, "mode");
+        let mode = match written.mode.as_deref() {
+            None => base.mode,
+            Some("session") => PoolMode::Session,
+            Some("transaction") => PoolMode::Transaction,
+            Some("statement") => {
+                self.findings.report(&mode_path, "\"statement\" is not supported yet", "write \"transaction\"; statements outside a transaction behave the same there");
+                base.mode
+            }
+            Some(other) => {
+                self.word(&mode_path, other, &["session", "transaction"]);
+                base.mode
+            }
+        };
+        let number = |written: Option<u32>, base| written.and_then(NonZeroU32::new).unwrap_or(base);
+        let mut wait = |key: &str, written: &Option<String>, base, least| self.duration(&join(path, key), written.as_deref(), base, least);
+        PoolSettings {
+            mode,
+            size: number(written.size, base.size),
+            wait_timeout: wait("wait_timeout", &written.wait_timeout, base.wait_timeout, POSITIVE),
+            connect_timeout: wait("connect_timeout", &written.connect_timeout, base.connect_timeout, POSITIVE),
+            idle_timeout: wait("idle_timeout", &written.idle_timeout, base.idle_timeout, Duration::ZERO),
+            lifetime: wait("lifetime", &written.lifetime, base.lifetime, Duration::ZERO),
+            connect_parallelism: number(written.connect_parallelism, base.connect_parallelism),
+        }
+    }
+
+    fn duration(&mut self, path: &str, written: Option<&str>, default: Duration, least: Duration) -> Duration {
+        let Some(value) = written.and_then(|text| self.findings.keep(path, duration(text))) else {
+            return default;
+        };
+        if value < least {
+            self.findings.report(path, "must be longer than nothing", "write a duration of at least \"1ms\": no wait is endless here");
+        }
+        value
+    }
+
+    /// Reports a word that is none of the choices.
+    fn word(&mut self, path: &str, found: &str, choices: &[&str]) {
+        let remedy = match closest(found, choices.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of {}", choices.join(", ")),
+        };
+        self.findings.report(path, format!("{found:?} is none of the choices"), remedy);
+    }
+
+    /// The full name and the text of a file named in the configuration.
+    pub fn text_file(&mut self, key: &str, file: &str) -> Option<(PathBuf, String)> {
+        let path = resolve(self.folder, self.environment, file);
+        let text = fs::read_to_string(&path).map_err(|error| cannot_read(&path, &error));
+        let text = self.findings.keep(key, text)?;
+        Some((path, text))
+    }
+}
+
+/// `level`, or `target=level`; the target is not checked.
+fn is_log_directive(text: &str) -> bool {
+    let (target, level) = text.trim().rsplit_once('=').unwrap_or(("pgherd", text.trim()));
+    !target.is_empty() && LEVELS.contains(&level.to_ascii_lowercase().as_str())
+}
+
+/// `host:port`, `[address]:port`, `/folder` or `/folder:port`.
+fn listen(text: &str) -> Result<Listen, Fault> {
+    if text.starts_with('/') {
+        return unix_listen(text);
+    }
+    let wrong = |remedy: &str| Err(Fault::new(format!("{text:?} is no address to listen on"), remedy));
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return wrong("write host:port such as \"127.0.0.1:6432\", or a folder such as \"/run/pgherd\" for a unix socket");
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        return wrong("end it with a port from 1 to 65535 (0: any free port), such as \"127.0.0.1:6432\"");
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
+        None if host.contains([':', '[', ']']) => return wrong("write an IPv6 address in brackets: \"[::1]:6432\""),
+        None if matches!(host, "" | "*") => {
+            return wrong("write \"0.0.0.0:6432\" for every IPv4 address, \"[::]:6432\" for every address");
+        }
+        None if !host.contains(|c: char| c.is_whitespace() || c == '/') => host,
+        _ => return wrong("write a host name, an IPv4 address, or an IPv6 address in brackets before the port"),
+    };
+    Ok(Listen::Tcp { host: host.to_owned(), port })
+}
+
+fn unix_listen(text: &str) -> Result<Listen, Fault> {
+    let (folder, port) = match text.rsplit_once(':') {
+        Some((folder, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (folder, port.parse::<u16>().ok().filter(|port| *port > 0)),
+        _ => (text, Some(UNIX_PORT)),
+    };
+    let Some(port) = port else {
+        return Err(Fault::new(format!("{text:?} does not end with a port from 1 to 65535"), "write \"/folder\" or \"/folder:6432\""));
+    };
+    let folder = PathBuf::from(folder);
+    if folder.join(format!(".s.PGSQL.{port}")).as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(Fault::new(
+            format!("the path of the unix socket is longer than {SOCKET_PATH_BYTES_MAX} bytes"),
+            "use a shorter folder; the operating system takes no longer path",
+        ));
+    }
+    Ok(Listen::Unix { folder, port })
 }

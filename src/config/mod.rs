@@ -1,13 +1,23 @@
 //! `sharding.toml` read once, checked whole, and then trusted: [`File`](file::File) is the text as written,
 //! [`Config`] is what it means. Nobody behind this room checks a setting again.
 
-mod check;
-mod dsn;
+// the text
 mod file;
-mod users;
+mod keys;
 mod values;
+// what stands in it
+mod dsn;
+mod dsn_text;
+mod passfile;
+mod users;
+// what it means
+mod check;
+mod databases;
+mod problems;
 
-pub use check::{Problem, Problems, load};
+pub use check::{load, parse};
+pub use keys::known_keys;
+pub use problems::{Problem, Problems};
 pub use users::{Secret, Users};
 
 use std::collections::BTreeMap;
@@ -20,7 +30,7 @@ use std::time::Duration;
 use crate::names::{DatabaseName, ShardId, ShardName, TableName};
 
 /// All settings, as meant: every reference is resolved and every value is in its range.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub proxy: Proxy,
     pub auth: Auth,
@@ -29,7 +39,7 @@ pub struct Config {
     pub databases: BTreeMap<DatabaseName, Arc<Database>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     pub listen: Vec<Listen>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -60,7 +70,7 @@ pub enum Listen {
     Unix { folder: PathBuf, port: u16 },
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
     pub method: AuthMethod,
     pub users: Arc<Users>,
@@ -81,13 +91,14 @@ pub struct ClientTls {
     pub required: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     pub name: DatabaseName,
     /// At least one, in the order of the file; `ShardId` is the index.
     pub shards: Vec<Shard>,
     pub pool: PoolSettings,
-    /// Tables that the file names, with folded names; a name without a schema means `public`.
+    /// Tables that the file names, with folded names. A table of the schema `public` has `schema: None` here,
+    /// whether the file names its schema or not.
     pub tables: BTreeMap<TableName, TableRule>,
     pub default_table: DefaultTable,
 }
@@ -99,7 +110,7 @@ impl Database {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     pub id: ShardId,
     pub name: ShardName,
@@ -164,6 +175,8 @@ pub struct Dsn {
     pub application_name: Option<String>,
     /// The libpq `options` value, sent in the start-up message.
     pub options: Option<String>,
+    /// Of several hosts, take only one that accepts writes (`target_session_attrs=read-write` or `primary`).
+    pub writable_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,0 +1,452 @@
+//! The databases of the file: their shards, and what the file says of their tables.
+//!
+//! Knows nothing of other sections; no server is asked, so tables and columns may not exist. What would surprise: table
+//! and column names are read as SQL identifiers, so `Orders` means `orders` and `'"Orders"'` keeps its capital.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::check::Check;
+use super::dsn::{self, Context};
+use super::file::{self, OneOrMany};
+use super::problems::join;
+use super::{Database, DefaultTable, Dsn, Password, PoolSettings, Shard, TableRule};
+use crate::names::{DatabaseName, ShardId, ShardName, TableName};
+
+/// Names of the console's own databases.
+const RESERVED: &[&str] = &["pgherd", "pgbouncer"];
+/// Fewer than the buckets of a placement, so that each shard can hold some.
+const SHARDS_MAX: usize = 1024;
+/// PostgreSQL's NAMEDATALEN without its closing NUL.
+const NAME_BYTES_MAX: usize = 63;
+
+type Databases = BTreeMap<DatabaseName, Arc<Database>>;
+
+/// `None` only after a report.
+pub(super) fn check(check: &mut Check, written: &BTreeMap<String, file::Database>, pool: &PoolSettings) -> Option<Databases> {
+    if written.is_empty() {
+        check.findings.report(
+            "databases",
+            "there is no database to serve",
+            "add [databases.NAME] with one [[databases.NAME.shards]] that has a name and a primary",
+        );
+    }
+    let mut databases = Some(Databases::new());
+    for (name, written) in written {
+        match (database(check, name, written, pool), &mut databases) {
+            (Some(database), Some(databases)) => {
+                databases.insert(database.name.clone(), Arc::new(database));
+            }
+            _ => databases = None,
+        }
+    }
+    databases
+}
+
+fn database(check: &mut Check, name: &str, written: &file::Database, pool: &PoolSettings) -> Option<Database> {
+    let path = join("databases", name);
+    if RESERVED.contains(&name) {
+        check.findings.report(&path, format!("the name {name} is reserved for the console"), "call the database something else");
+    }
+    if name.is_empty() || name.contains('\0') {
+        check.findings.report(&path, "is not a name that a client can ask for", "call the database something else");
+    }
+    let shards = shards(check, name, &path, &written.shards);
+    let pool = check.pool(&join(&path, "pool"), &written.pool, pool);
+    let names = ShardNames::of(check, &path, &written.shards);
+    let tables = tables(check, &join(&path, "tables"), &written.tables, &names);
+    let default_table = match written.default_table.as_deref() {
+        None | Some("refuse") => Some(DefaultTable::Refuse),
+        Some(shard) => names.find(check, &join(&path, "default_table"), shard, "\"refuse\"").map(DefaultTable::Shard),
+    };
+    Some(Database {
+        name: DatabaseName::new(name),
+        shards: shards?,
+        pool,
+        tables: tables?,
+        default_table: default_table?,
+    })
+}
+
+// ── shards ──
+
+fn shards(check: &mut Check, database: &str, path: &str, written: &[file::Shard]) -> Option<Vec<Shard>> {
+    let path = join(path, "shards");
+    if written.is_empty() {
+        check.findings.report(&path, "the database has no shard", format!("add [[{path}]] with a name and a primary"));
+        return None;
+    }
+    if written.len() > SHARDS_MAX {
+        check.findings.report(&path, format!("there are more than {SHARDS_MAX} shards"), "split them into several databases");
+        return None;
+    }
+    let mut names = Vec::new();
+    let mut shards = Vec::new();
+    for (index, written_shard) in written.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        shard_name(check, &path, written_shard.name.as_deref(), &mut names);
+        shards.push(shard(check, database, &path, index, written_shard, written.len() > 1));
+    }
+    same_server_twice(check, &path, &shards);
+    shards.into_iter().collect()
+}
+
+fn shard_name<'a>(check: &mut Check, path: &str, name: Option<&'a str>, before: &mut Vec<&'a str>) {
+    let path = join(path, "name");
+    let Some(name) = name else {
+        check.findings.report(&path, "is missing", "give the shard a name, such as name = \"s0\"");
+        return;
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
+        check.findings.report(
+            &path,
+            format!("{name:?} is not a shard name"),
+            format!("use 1 to {NAME_BYTES_MAX} letters, digits, \"-\" or \"_\""),
+        );
+    } else if name == "refuse" {
+        check.findings.report(&path, "\"refuse\" has a meaning of its own in default_table", "call the shard something else");
+    } else if before.contains(&name) {
+        check.findings.report(&path, format!("another shard of this database is called {name:?}"), "give each shard its own name");
+    }
+    before.push(name);
+}
+
+fn shard(check: &mut Check, database: &str, path: &str, index: usize, written: &file::Shard, sharded: bool) -> Option<Shard> {
+    let primary_path = join(path, "primary");
+    if written.primary.is_none() {
+        check.findings.report(
+            &primary_path,
+            "is missing",
+            "add the server that takes writes: primary = \"host=… port=5432 dbname=… user=…\"",
+        );
+    }
+    let primary = written.primary.as_deref().and_then(|text| {
+        let password = password_file(check, path, "primary_password_file", written.primary_password_file.as_deref())?;
+        dsn(check, &primary_path, text, database, password)
+    });
+    let dbname = primary.as_ref().map_or(database, |primary| primary.dbname.as_str());
+    let control = control(check, path, written, primary.as_ref(), sharded);
+    let mut replicas = Some(Vec::new());
+    let password = password_file(check, path, "replicas_password_file", written.replicas_password_file.as_deref());
+    for (index, text) in written.replicas.iter().enumerate() {
+        let path = format!("{}[{index}]", join(path, "replicas"));
+        let replica = password.clone().and_then(|password| dsn(check, &path, text, dbname, password));
+        if let (Some(primary), Some(replica)) = (&primary, &replica) {
+            same_database(check, &path, primary, replica);
+        }
+        replicas = replicas.zip(replica).map(|(mut replicas, replica)| {
+            replicas.push(Arc::new(replica));
+            replicas
+        });
+    }
+    Some(Shard {
+        id: ShardId(u16::try_from(index).ok()?),
+        name: ShardName::new(written.name.as_deref()?),
+        primary: Arc::new(primary?),
+        control: Arc::new(control?),
+        replicas: replicas?,
+    })
+}
+
+/// The string of the control connections; without one of its own it is the primary's.
+fn control(check: &mut Check, path: &str, written: &file::Shard, primary: Option<&Dsn>, sharded: bool) -> Option<Dsn> {
+    let file = written.control_password_file.as_deref();
+    let control_path = join(path, "control");
+    let Some(text) = &written.control else {
+        if file.is_some() {
+            check.findings.report(
+                &join(path, "control_password_file"),
+                "there is no control string that it belongs to",
+                "add control = \"host=… user=…\", or remove the file",
+            );
+        }
+        // A single server can be served with the clients' own names alone; a sharded database cannot be planned for.
+        if sharded && primary.is_some_and(|primary| primary.user.is_none()) {
+            check.findings.report(
+                &control_path,
+                "is missing, and the primary's string has no user: nobody could read the catalogue of this shard",
+                "add control = \"host=… dbname=… user=pgherd_control …\"",
+            );
+            return None;
+        }
+        return primary.cloned();
+    };
+    let password = password_file(check, path, "control_password_file", file)?;
+    let dbname = primary.map(|primary| primary.dbname.clone()).unwrap_or_default();
+    let control = dsn(check, &control_path, text, &dbname, password)?;
+    if control.user.is_none() {
+        check.findings.report(&control_path, "has no user", "add user=…: the control connections log in as somebody");
+        return None;
+    }
+    if let Some(primary) = primary {
+        same_database(check, &control_path, primary, &control);
+    }
+    Some(control)
+}
+
+/// The outer `None` after a report; the inner one when no file is named.
+fn password_file(check: &mut Check, path: &str, key: &str, file: Option<&str>) -> Option<Option<Password>> {
+    let Some(file) = file else { return Some(None) };
+    let path = join(path, key);
+    let (name, text) = check.text_file(&path, file)?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() || password.contains(['\0', '\n']) {
+        check.findings.report(
+            &path,
+            format!("the file {} does not hold one line with a password", name.display()),
+            "write the password alone into it",
+        );
+        return None;
+    }
+    Some(Some(Password(password.to_owned())))
+}
+
+fn dsn(check: &mut Check, path: &str, text: &str, dbname: &str, password: Option<Password>) -> Option<Dsn> {
+    let context = Context { folder: check.folder, environment: check.environment, dbname, password };
+    match dsn::parse(text, &context) {
+        Ok(dsn) => Some(dsn),
+        Err(faults) => {
+            for fault in faults {
+                check.findings.fault(path, fault);
+            }
+            None
+        }
+    }
+}
+
+fn same_database(check: &mut Check, path: &str, primary: &Dsn, other: &Dsn) {
+    if primary.dbname != other.dbname {
+        check.findings.report(
+            path,
+            format!("names the database {:?}, but the primary's string names {:?}", other.dbname, primary.dbname),
+            "let all strings of a shard name the same database",
+        );
+    }
+}
+
+/// Two shards in one database would hold every row of a scatter twice.
+fn same_server_twice(check: &mut Check, path: &str, shards: &[Option<Shard>]) {
+    for (index, shard) in shards.iter().enumerate() {
+        let Some(shard) = shard else { continue };
+        let twin = shards.iter().take(index).flatten().find(|earlier| {
+            earlier.primary.dbname == shard.primary.dbname
+                && earlier.primary.hosts.iter().any(|host| shard.primary.hosts.contains(host))
+        });
+        if let Some(twin) = twin {
+            check.findings.report(
+                &format!("{path}[{index}].primary"),
+                format!("is the same database as the primary of {:?}", twin.name),
+                "give each shard a database of its own: another host, port or dbname",
+            );
+        }
+    }
+}
+
+// ── tables ──
+
+/// What a rule may refer to.
+struct ShardNames<'a> {
+    names: Vec<&'a str>,
+    /// Some name was not readable, so an unknown one may be that.
+    doubtful: bool,
+}
+
+impl<'a> ShardNames<'a> {
+    fn of(check: &Check, path: &str, shards: &'a [file::Shard]) -> Self {
+        Self {
+            names: shards.iter().filter_map(|shard| shard.name.as_deref()).collect(),
+            doubtful: check.findings.is_spoiled(&join(path, "shards")) || shards.iter().any(|shard| shard.name.is_none()),
+        }
+    }
+
+    /// `None` only after a report, here or where the names stand.
+    fn find(&self, check: &mut Check, path: &str, name: &str, also: &str) -> Option<ShardId> {
+        if let Some(index) = self.names.iter().position(|known| *known == name) {
+            return u16::try_from(index).ok().map(ShardId);
+        }
+        if !self.doubtful {
+            let known: Vec<String> = self.names.iter().map(|name| format!("{name:?}")).collect();
+            let also = if also.is_empty() { String::new() } else { format!("{also} or ") };
+            check.findings.report(
+                path,
+                format!("there is no shard {name:?} in this database"),
+                format!("write {also}one of {}", known.join(", ")),
+            );
+        }
+        None
+    }
+}
+
+fn tables(
+    check: &mut Check,
+    path: &str,
+    written: &BTreeMap<String, file::TableRule>,
+    shards: &ShardNames,
+) -> Option<BTreeMap<TableName, TableRule>> {
+    let mut tables = Some(BTreeMap::new());
+    for (text, written) in written {
+        let path = join(path, text);
+        let rule = rule(check, &path, written, shards);
+        let Some(name) = table_name(text) else {
+            check.findings.report(
+                &path,
+                "is not a table name",
+                "write table or \"schema.table\"; a name with capitals or dots goes in double quotes: '\"Orders\"'",
+            );
+            tables = None;
+            continue;
+        };
+        if tables.as_ref().is_some_and(|tables| tables.contains_key(&name)) {
+            check.findings.report(&path, format!("the table {name} has another rule already"), "keep one of them (names are folded to lower case, and public is the default schema)");
+        }
+        tables = tables.zip(rule).map(|(mut tables, rule)| {
+            tables.insert(name, rule);
+            tables
+        });
+    }
+    tables
+}
+
+fn rule(check: &mut Check, path: &str, written: &file::TableRule, shards: &ShardNames) -> Option<TableRule> {
+    let reference = written.reference == Some(true);
+    match (&written.key, reference, &written.shard) {
+        (Some(key), false, None) => key_rule(check, &join(path, "key"), key),
+        (None, true, None) => Some(TableRule::Reference),
+        (None, false, Some(shard)) => shards.find(check, &join(path, "shard"), shard, "").map(TableRule::Single),
+        (None, false, None) => {
+            // Silent when one was written and could not be read: that is reported already.
+            if !["key", "reference", "shard"].iter().any(|key| check.findings.is_spoiled(&join(path, key))) {
+                check.findings.report(
+                    path,
+                    "does not say where the rows of the table are",
+                    "write one of key = \"column\", reference = true or shard = \"s0\"",
+                );
+            }
+            None
+        }
+        _ => {
+            check.findings.report(path, "has more than one rule", "keep exactly one of key, reference and shard");
+            None
+        }
+    }
+}
+
+fn key_rule(check: &mut Check, path: &str, key: &OneOrMany) -> Option<TableRule> {
+    let column = match key {
+        OneOrMany::One(column) => column,
+        OneOrMany::Many(columns) => match columns.as_slice() {
+            [column] => column,
+            _ => {
+                check.findings.report(
+                    path,
+                    "a sharding key is exactly one column for now",
+                    "write key = \"column\" with the column that most statements compare with a value",
+                );
+                return None;
+            }
+        },
+    };
+    match identifiers(column).as_deref() {
+        Some([column]) => Some(TableRule::Sharded { key: vec![column.clone()] }),
+        _ => {
+            check.findings.report(
+                path,
+                format!("{column:?} is not a column name"),
+                "write the column alone; a name with capitals goes in double quotes: '\"Id\"'",
+            );
+            None
+        }
+    }
+}
+
+/// `table`, `schema.table`, or either with quoted parts; `public` is left out.
+fn table_name(text: &str) -> Option<TableName> {
+    match identifiers(text)?.as_slice() {
+        [name] => Some(TableName { schema: None, name: name.as_str().into() }),
+        [schema, name] => Some(TableName {
+            schema: (schema != "public").then(|| schema.as_str().into()),
+            name: name.as_str().into(),
+        }),
+        _ => None,
+    }
+}
+
+/// SQL identifiers with dots in between, folded as PostgreSQL folds them (ASCII letters) unless quoted.
+fn identifiers(text: &str) -> Option<Vec<String>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        let (part, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_identifier(quoted)?,
+            None => {
+                let end = rest.find('.').unwrap_or(rest.len());
+                let (part, after) = rest.split_at_checked(end)?;
+                (part.to_ascii_lowercase(), after)
+            }
+        };
+        let plain = rest.starts_with('"') || plain_identifier(&part);
+        if part.is_empty() || part.len() > NAME_BYTES_MAX || part.contains('\0') || !plain {
+            return None;
+        }
+        parts.push(part);
+        match after.strip_prefix('.') {
+            Some(after) => rest = after,
+            None if after.is_empty() => return Some(parts),
+            None => return None,
+        }
+    }
+}
+
+/// The identifier up to its closing quote, doubled quotes undone, and what follows.
+fn quoted_identifier(text: &str) -> Option<(String, &str)> {
+    let mut part = String::new();
+    let mut rest = text;
+    loop {
+        let (piece, after) = rest.split_once('"')?;
+        part.push_str(piece);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                part.push('"');
+                rest = after;
+            }
+            None => return Some((part, after)),
+        }
+    }
+}
+
+fn plain_identifier(text: &str) -> bool {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+    text.starts_with(first) && text.chars().all(|c| first(c) || c.is_ascii_digit() || c == '$')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_sql_reads_them() {
+        for (text, expected) in [
+            ("orders", Some(vec!["orders"])),
+            ("Orders", Some(vec!["orders"])),
+            ("ÖRDERS", Some(vec!["Örders"])),
+            ("\"Orders\"", Some(vec!["Orders"])),
+            ("sales.Orders", Some(vec!["sales", "orders"])),
+            ("\"a.b\".\"c\"\"d\"", Some(vec!["a.b", "c\"d"])),
+            ("a.b.c", Some(vec!["a", "b", "c"])),
+            ("_x1$", Some(vec!["_x1$"])),
+            ("1x", None),
+            ("a b", None),
+            ("a-b", None),
+            ("", None),
+            ("a.", None),
+            (".a", None),
+            ("\"\"", None),
+            ("\"a", None),
+            ("\"a\"b", None),
+        ] {
+            let expected = expected.map(|parts| parts.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(identifiers(text), expected, "{text}");
+        }
+    }
+}
