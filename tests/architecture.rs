@@ -81,7 +81,10 @@ const DOORS: &[(&str, &str)] = &[
     ("sqlparser", "sql/"),
     ("consistent_hash_ring", "placement/ring.rs"),
     ("deadpool_postgres", "backend/control.rs"),
-    ("tokio_postgres", "backend/control.rs backend/control/ config/dsn.rs demo/"),
+    (
+        "tokio_postgres",
+        "backend/control.rs backend/control/ config/dsn.rs demo/",
+    ),
     ("postgres_protocol", "backend/connect.rs backend/connect/"),
     ("toml", "config/"),
     ("serde", "config/"),
@@ -109,7 +112,9 @@ const IMPURE: &[&str] = &[
     "std::time::SystemTime",
 ];
 
+/// Of a file of `src`; tables of examples may be longer.
 const LINES_MAX: usize = 700;
+const TEST_LINES_MAX: usize = 1000;
 
 #[test]
 fn the_sources_keep_to_the_house() {
@@ -383,8 +388,10 @@ fn check(sources: &[Source]) -> Vec<Violation> {
             say(1, "a file opens with its promise, `//!`".to_owned());
         }
         let lines = source.text.lines().count();
-        if lines > LINES_MAX {
-            say(lines, format!("{lines} lines are more than {LINES_MAX}"));
+        let is_table = !source.path.starts_with("src") || source.path.ends_with("tests.rs");
+        let lines_max = if is_table { TEST_LINES_MAX } else { LINES_MAX };
+        if lines > lines_max {
+            say(lines, format!("{lines} lines are more than {lines_max}"));
         }
         let in_tests = tests_only.iter().any(|path| source.path.starts_with(path));
         if let (Ok(inner), false) = (source.path.strip_prefix("src"), in_tests) {

@@ -1,4 +1,4 @@
-//! Why local servers could not be started, and what the person at the keyboard can do about it.
+//! Why the demo or its servers could not be started or shown, and what the person at the keyboard can do about it.
 //!
 //! Nothing here reaches a client of the proxy, so these messages may name files and ports.
 
@@ -9,6 +9,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::error::{Blame, Report, SqlState};
+
+/// Whatever the proxy has to say.
+pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug, Error)]
 pub enum DemoError {
@@ -42,6 +45,22 @@ pub enum DemoError {
     },
     #[error("no free port was found between {first} and {last}")]
     NoFreePort { first: u16, last: u16 },
+    #[error("port {port} is taken")]
+    PortTaken { port: u16 },
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error("{0}")]
+    Proxy(Trouble),
+    #[error("{}", tell(.0))]
+    Client(tokio_postgres::Error),
+    #[error("this should have been refused: {sql}")]
+    NotRefused { sql: String },
+    #[error("a wrong answer ({found} rows, while the shards have {expected}): {sql}")]
+    WrongAnswer {
+        sql: String,
+        found: usize,
+        expected: usize,
+    },
     #[error("the server on port {port} is not running")]
     NotRunning { port: u16 },
 }
@@ -55,7 +74,12 @@ impl Report for DemoError {
     }
 
     fn blame(&self) -> Blame {
-        Blame::Server
+        match self {
+            DemoError::Proxy(_) | DemoError::NotRefused { .. } | DemoError::WrongAnswer { .. } => {
+                Blame::Proxy
+            }
+            _ => Blame::Server,
+        }
     }
 
     fn advice(&self) -> Option<String> {
@@ -66,8 +90,17 @@ impl Report for DemoError {
                     .to_owned(),
             ),
             DemoError::NoUnprivilegedUser => Some("run it as an ordinary user, or create the user `postgres`".to_owned()),
+            DemoError::PortTaken { .. } => Some("leave the port out, and a free one is found".to_owned()),
             DemoError::Folder { .. } => Some("set TMPDIR to a folder that can be written to".to_owned()),
             _ => None,
         }
     }
+}
+
+/// tokio-postgres says only "db error" of what the server said.
+fn tell(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(
+        || error.to_string(),
+        |error| format!("{}: {}", error.code().code(), error.message()),
+    )
 }

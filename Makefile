@@ -1,0 +1,60 @@
+# `make` lists what can be done. What is missing on this machine is installed, or named in one line.
+
+CARGO   ?= cargo
+DRIVERS := target/drivers
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test drivers bench fuzz lint doc build clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Three shards, sample data and a tour; Ctrl-C ends it and removes everything
+	@sh .ci/need cargo cc postgres
+	@$(CARGO) build --locked --release --quiet
+	@target/release/pgherd demo
+
+test: drivers ## All tests, with real servers and real drivers (under ten minutes)
+	@$(CARGO) test --locked
+
+# The drivers of the tests live below target/; nothing is installed for the whole machine but programs of the system.
+drivers: $(DRIVERS)/ready
+$(DRIVERS)/ready: tests/drivers/requirements.txt tests/drivers/package.json
+	@sh .ci/need cargo cc postgres python node
+	@echo "make: installing the drivers that the tests use below $(DRIVERS)"
+	@rm -rf $(DRIVERS) && mkdir -p $(DRIVERS)
+	@python3 -m venv $(DRIVERS)/venv
+	@$(DRIVERS)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/drivers/requirements.txt
+	@cp tests/drivers/package.json $(DRIVERS)/
+	@npm install --prefix $(DRIVERS) --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
+lint: ## Format, clippy and licences, as the CI sees them
+	@sh .ci/need cargo cc rustfmt clippy
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+	@$(CARGO) test --locked --quiet --test licences --test architecture
+
+doc: ## The documentation of the code, in target/doc
+	@sh .ci/need cargo cc
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+bench: ## Micro-benchmarks of the pure rooms
+	@sh .ci/need cargo cc
+	@test -n "$$(ls benches/*.rs 2>/dev/null)" || { echo "make: there are no benchmarks yet"; exit 1; }
+	@$(CARGO) bench --locked
+
+fuzz: ## Every fuzz target for FUZZ_SECONDS (60) seconds; needs a nightly Rust
+	@sh .ci/need cargo cc fuzz
+	@test -n "$$(ls fuzz/fuzz_targets/*.rs 2>/dev/null)" || { echo "make: there are no fuzz targets yet"; exit 1; }
+	@for target in $$(cd fuzz/fuzz_targets && ls *.rs | sed 's/\.rs$$//'); do \
+		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+build: ## The release build, target/release/pgherd
+	@sh .ci/need cargo cc
+	@$(CARGO) build --locked --release
+
+clean: ## Removes everything that was built
+	@rm -rf target
