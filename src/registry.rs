@@ -40,13 +40,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Registry {
     /// Registers a client until the result is dropped. Process ids are our own and never those of a server.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, database: DatabaseName, user: UserName, long_key: bool) -> Registered {
+    pub fn enter(
+        self: &Arc<Self>,
+        database: DatabaseName,
+        user: UserName,
+        long_key: bool,
+    ) -> Registered {
         let key: [u8; LONG_KEY_BYTES] = rand::random();
-        let key = key.get(..if long_key { LONG_KEY_BYTES } else { KEY_BYTES }).unwrap_or_default().to_vec();
+        let key = key
+            .get(..if long_key { LONG_KEY_BYTES } else { KEY_BYTES })
+            .unwrap_or_default()
+            .to_vec();
         let mut clients = lock(&self.clients);
         let pid = loop {
             // Positive and not in use: the counter may come round on a proxy that runs for years.
-            let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
+            let pid = self
+                .last_pid
+                .fetch_add(1, Ordering::Relaxed)
+                .wrapping_add(1)
+                & i32::MAX;
             if pid != 0 && !clients.contains_key(&pid) {
                 break pid;
             }
@@ -61,7 +73,10 @@ impl Registry {
             waker: Mutex::default(),
         });
         clients.insert(pid, Arc::clone(&client));
-        Registered { registry: Arc::clone(self), client }
+        Registered {
+            registry: Arc::clone(self),
+            client,
+        }
     }
 
     #[must_use]
@@ -72,7 +87,9 @@ impl Registry {
     /// Cancels what the client with this process id and key runs at the moment, if anything. Whoever asked learns
     /// nothing of it.
     pub async fn cancel(&self, pid: i32, key: &[u8]) {
-        let Some(client) = lock(&self.clients).get(&pid).cloned() else { return };
+        let Some(client) = lock(&self.clients).get(&pid).cloned() else {
+            return;
+        };
         if !same_bytes(&client.key, key) {
             return;
         }
@@ -108,7 +125,10 @@ impl Client {
     /// Cancels on every server that the session has.
     pub async fn cancel(&self) {
         // Under the lock the servers are surely still this client's.
-        let cancels: Vec<_> = lock(&self.servers).iter().map(Identity::begin_cancel).collect();
+        let cancels: Vec<_> = lock(&self.servers)
+            .iter()
+            .map(Identity::begin_cancel)
+            .collect();
         for cancel in cancels {
             cancel.send().await;
         }
@@ -177,7 +197,11 @@ mod tests {
         let before = registry.enter("shop".into(), "ann".into(), false);
         registry.end_all();
         assert!(before.is_asked_to_end());
-        assert!(registry.enter("shop".into(), "ann".into(), false).is_asked_to_end());
+        assert!(
+            registry
+                .enter("shop".into(), "ann".into(), false)
+                .is_asked_to_end()
+        );
     }
 
     #[test]

@@ -304,7 +304,10 @@ async fn every_way_to_log_in_is_taken_and_every_refusal_is_the_servers() {
 async fn channel_binding_is_used(place: &Place, right: &Secret) {
     let dsn = place.dsn("127.0.0.1", place.tls(SslMode::Require));
     let server = log_in(&dsn, "encrypted", Some(right)).await.unwrap();
-    assert_eq!(server_end_point(&server.stream).map(|hash| hash.len()), Some(32));
+    assert_eq!(
+        server_end_point(&server.stream).map(|hash| hash.len()),
+        Some(32)
+    );
 }
 
 async fn parameters_reach_the_server(place: &Place) {

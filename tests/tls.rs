@@ -227,6 +227,7 @@ async fn log_in(port: u16, tls: ServerTls) -> Result<LoggedIn, ConnectError> {
         connect_timeout: None,
         application_name: None,
         options: None,
+        writable_only: false,
     };
     let secret = Secret::Plain(Password("pencil".into()));
     connect(Login {

@@ -11,7 +11,11 @@ use wire_checks as check;
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let tags = b"QPBEDCHSXFdcfRKZTtn123sAGWINV".to_vec();
     (prop::sample::select(tags), vec(any::<u8>(), 0..40)).prop_map(|(tag, body)| {
-        let body = if b"SHXc".contains(&tag) { Vec::new() } else { body };
+        let body = if b"SHXc".contains(&tag) {
+            Vec::new()
+        } else {
+            body
+        };
         let length = u32::try_from(body.len() + 4).unwrap_or(4);
         [&[tag][..], &length.to_be_bytes(), &body].concat()
     })
@@ -44,16 +48,47 @@ fn reply() -> impl Strategy<Value = Vec<u8>> {
 /// Names and values as start-up messages have them, with a few bytes between that do not belong there.
 fn startup() -> impl Strategy<Value = Vec<u8>> {
     let words = prop::sample::select(vec![
-        "user\0", "me\0", "database\0", "options\0", "-c a=1\0", "_pq_.x\0", "replication\0", "application_name\0",
-        "\0", "x", "\u{e9}\0",
+        "user\0",
+        "me\0",
+        "database\0",
+        "options\0",
+        "-c a=1\0",
+        "_pq_.x\0",
+        "replication\0",
+        "application_name\0",
+        "\0",
+        "x",
+        "\u{e9}\0",
     ]);
-    (prop::sample::select(vec![&[0, 3, 0, 0], &[0, 3, 0, 2], &[0, 2, 0, 0], &[4, 210, 22, 46]]), vec(words, 0..8))
-        .prop_map(|(version, words)| [version.as_slice(), words.concat().as_bytes(), b"\0"].concat())
+    (
+        prop::sample::select(vec![
+            &[0, 3, 0, 0],
+            &[0, 3, 0, 2],
+            &[0, 2, 0, 0],
+            &[4, 210, 22, 46],
+        ]),
+        vec(words, 0..8),
+    )
+        .prop_map(|(version, words)| {
+            [version.as_slice(), words.concat().as_bytes(), b"\0"].concat()
+        })
 }
 
 fn scram() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![
-        "n,,", "y,,", "p=tls-server-end-point,,", "n=,", "n=a,", "r=abc", "c=biws,", ",p=", "AAAA", "m=,", ",", "\0\0", "=",
+        "n,,",
+        "y,,",
+        "p=tls-server-end-point,,",
+        "n=,",
+        "n=a,",
+        "r=abc",
+        "c=biws,",
+        ",p=",
+        "AAAA",
+        "m=,",
+        ",",
+        "\0\0",
+        "=",
     ]);
     vec(words, 0..12).prop_map(|words| format!("\0{}", words.concat()))
 }

@@ -28,7 +28,10 @@ pub(super) struct Told {
 }
 
 /// Binds and serves; gives the address, which matters where the port was 0.
-pub(super) async fn serve(address: SocketAddr, told: Told) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+pub(super) async fn serve(
+    address: SocketAddr,
+    told: Told,
+) -> io::Result<(SocketAddr, JoinHandle<()>)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
@@ -50,7 +53,10 @@ async fn metrics(State(told): State<Told>) -> impl IntoResponse {
             pool.metrics.publish(pool.figures());
         }
     }
-    let text = told.exporter.map(|exporter| exporter.render()).unwrap_or_default();
+    let text = told
+        .exporter
+        .map(|exporter| exporter.render())
+        .unwrap_or_default();
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text)
 }
 

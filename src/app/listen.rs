@@ -35,7 +35,9 @@ impl Listener {
     /// Where it listens, as a person would write it.
     pub fn address(&self) -> String {
         match self {
-            Listener::Tcp(tcp) => tcp.local_addr().map_or_else(|_| "?".into(), |address| address.to_string()),
+            Listener::Tcp(tcp) => tcp
+                .local_addr()
+                .map_or_else(|_| "?".into(), |address| address.to_string()),
             Listener::Unix(_, file) => file.0.display().to_string(),
         }
     }
@@ -48,14 +50,20 @@ pub(super) async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
             let host = if host == "*" { "0.0.0.0" } else { host };
             let mut listeners = Vec::new();
             for address in lookup_host((host, *port)).await? {
-                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                let socket = if address.is_ipv4() {
+                    TcpSocket::new_v4()?
+                } else {
+                    TcpSocket::new_v6()?
+                };
                 socket.set_reuseaddr(true)?;
                 socket.bind(address)?;
                 listeners.push(Listener::Tcp(socket.listen(BACKLOG)?));
             }
             Ok(listeners)
         }
-        Listen::Unix { folder, port } => Ok(vec![bind_unix(&folder.join(format!(".s.PGSQL.{port}")))?]),
+        Listen::Unix { folder, port } => {
+            Ok(vec![bind_unix(&folder.join(format!(".s.PGSQL.{port}")))?])
+        }
     }
 }
 
@@ -77,8 +85,16 @@ pub(super) fn accept(listener: Listener, workers: Arc<Workers>) -> JoinHandle<()
     tokio::spawn(async move {
         loop {
             let accepted = match &listener {
-                Listener::Tcp(tcp) => tcp.accept().await.and_then(|(tcp, _)| tcp.into_std()).map(Socket::Tcp),
-                Listener::Unix(unix, _) => unix.accept().await.and_then(|(unix, _)| unix.into_std()).map(Socket::Unix),
+                Listener::Tcp(tcp) => tcp
+                    .accept()
+                    .await
+                    .and_then(|(tcp, _)| tcp.into_std())
+                    .map(Socket::Tcp),
+                Listener::Unix(unix, _) => unix
+                    .accept()
+                    .await
+                    .and_then(|(unix, _)| unix.into_std())
+                    .map(Socket::Unix),
             };
             match accepted {
                 Ok(socket) => workers.hand_over(socket),

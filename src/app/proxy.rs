@@ -40,7 +40,10 @@ pub enum StartError {
     #[error("the certificate for clients cannot be used: {0}")]
     ClientTls(TlsError),
     #[error("TLS towards the servers of database \"{database}\" cannot be set up: {error}")]
-    ServerTls { database: String, error: ConnectError },
+    ServerTls {
+        database: String,
+        error: ConnectError,
+    },
     #[error("{0}")]
     Snapshot(#[from] SnapshotError),
 }
@@ -68,24 +71,42 @@ impl Proxy {
         let mut duties = Vec::new();
         let mut http = None;
         if let Some(address) = config.proxy.http {
-            let told =
-                Told { exporter: exporter.clone(), gate: Arc::clone(&gate), draining: Arc::clone(&draining) };
+            let told = Told {
+                exporter: exporter.clone(),
+                gate: Arc::clone(&gate),
+                draining: Arc::clone(&draining),
+            };
             let served = http::serve(address, told).await;
-            let (address, task) =
-                served.map_err(|error| StartError::Listen { address: address.to_string(), error })?;
+            let (address, task) = served.map_err(|error| StartError::Listen {
+                address: address.to_string(),
+                error,
+            })?;
             http = Some(address);
             duties.push(task);
         }
         let mut bound = Vec::new();
         for listen in &config.proxy.listen {
             let listeners = listen::bind(listen).await;
-            bound.extend(listeners.map_err(|error| StartError::Listen { address: written(listen), error })?);
+            bound.extend(listeners.map_err(|error| StartError::Listen {
+                address: written(listen),
+                error,
+            })?);
         }
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
         let addresses = bound.iter().map(Listener::address).collect();
-        let listeners =
-            bound.into_iter().map(|listener| listen::accept(listener, Arc::clone(&workers))).collect();
-        Ok(Self { addresses, http, gate, workers, draining, listeners, duties })
+        let listeners = bound
+            .into_iter()
+            .map(|listener| listen::accept(listener, Arc::clone(&workers)))
+            .collect();
+        Ok(Self {
+            addresses,
+            http,
+            gate,
+            workers,
+            draining,
+            listeners,
+            duties,
+        })
     }
 
     #[must_use]
@@ -135,20 +156,31 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
     let snapshot = snapshot::load(config).await?;
     let mut databases = BTreeMap::new();
     for (name, known) in snapshot.databases {
-        let pools =
-            Pools::new(Arc::clone(&known.config), Arc::clone(&config.auth.users), config.proxy.workers, Handle::current())
-                .map_err(|error| StartError::ServerTls { database: name.to_string(), error })?;
+        let pools = Pools::new(
+            Arc::clone(&known.config),
+            Arc::clone(&config.auth.users),
+            config.proxy.workers,
+            Handle::current(),
+        )
+        .map_err(|error| StartError::ServerTls {
+            database: name.to_string(),
+            error,
+        })?;
         databases.insert(name, Arc::new(Database::new(known, pools)));
     }
     let tls = config.tls.as_ref();
-    let acceptor = tls.map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file)).transpose();
+    let acceptor = tls
+        .map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file))
+        .transpose();
     Ok(Gate {
         databases,
         registry: Arc::new(Registry::default()),
         auth: config.auth.clone(),
         authenticator: Authenticator::new(),
         tls: acceptor.map_err(StartError::ClientTls)?,
-        policy: Policy { tls_required: tls.is_some_and(|tls| tls.required) },
+        policy: Policy {
+            tls_required: tls.is_some_and(|tls| tls.required),
+        },
         clients_max: config.proxy.clients_max as usize,
         login_timeout: config.proxy.login_timeout,
         message_bytes_max: config.proxy.message_bytes_max,

@@ -34,13 +34,21 @@ pub(super) struct Workers(Vec<Thread>);
 
 impl Workers {
     pub fn start(count: usize, gate: &Arc<Gate>) -> io::Result<Self> {
-        let threads = (0..count.max(1)).map(|index| start_one(index, Arc::clone(gate))).collect::<io::Result<_>>()?;
+        let threads = (0..count.max(1))
+            .map(|index| start_one(index, Arc::clone(gate)))
+            .collect::<io::Result<_>>()?;
         Ok(Self(threads))
     }
 
     /// Hands a connection to the worker with the fewest; drops it where that one is hopelessly behind.
     pub fn hand_over(&self, socket: Socket) {
-        let Some(thread) = self.0.iter().min_by_key(|thread| thread.load.load(Ordering::Relaxed)) else { return };
+        let Some(thread) = self
+            .0
+            .iter()
+            .min_by_key(|thread| thread.load.load(Ordering::Relaxed))
+        else {
+            return;
+        };
         thread.load.fetch_add(1, Ordering::Relaxed);
         if thread.sockets.try_send(socket).is_err() {
             thread.load.fetch_sub(1, Ordering::Relaxed);
@@ -50,7 +58,10 @@ impl Workers {
 
     /// Ends the threads, whatever their clients do; blocks for a moment.
     pub fn stop(self) {
-        for Thread { sockets, thread, .. } in self.0 {
+        for Thread {
+            sockets, thread, ..
+        } in self.0
+        {
             drop(sockets);
             if thread.join().is_err() {
                 tracing::error!("a worker had panicked");
@@ -62,7 +73,9 @@ impl Workers {
 fn start_one(index: usize, gate: Arc<Gate>) -> io::Result<Thread> {
     let (sockets, mut accepted) = mpsc::channel(BACKLOG);
     let load = Arc::new(AtomicUsize::new(0));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let worker = Arc::new(Worker::new(index));
     let counter = Arc::clone(&load);
     let serve = async move {
@@ -80,8 +93,14 @@ fn start_one(index: usize, gate: Arc<Gate>) -> io::Result<Thread> {
             }
         }
     };
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(serve))?;
-    Ok(Thread { sockets, load, thread })
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || runtime.block_on(serve))?;
+    Ok(Thread {
+        sockets,
+        load,
+        thread,
+    })
 }
 
 /// A connection that counts towards its worker's load until this is dropped.

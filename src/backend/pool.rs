@@ -35,9 +35,16 @@ const GREETINGS_MAX: usize = 256;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PoolError {
     #[error("no server connection became free within {} ms", .waited.as_millis())]
-    WaitedInVain { shard: ShardName, size: usize, waited: Duration },
+    WaitedInVain {
+        shard: ShardName,
+        size: usize,
+        waited: Duration,
+    },
     #[error("no server of shard \"{shard}\" can be reached: {error}")]
-    Unreachable { shard: ShardName, error: Arc<ConnectError> },
+    Unreachable {
+        shard: ShardName,
+        error: Arc<ConnectError>,
+    },
     #[error("{error}")]
     LoginRefused { error: Arc<ConnectError> },
     #[error("the pool is closed")]
@@ -61,19 +68,24 @@ impl Report for PoolError {
     }
     fn detail(&self) -> Option<String> {
         match self {
-            PoolError::WaitedInVain { shard, size, .. } => {
-                Some(format!("All {size} connections of the pool for shard \"{shard}\" are in use."))
+            PoolError::WaitedInVain { shard, size, .. } => Some(format!(
+                "All {size} connections of the pool for shard \"{shard}\" are in use."
+            )),
+            PoolError::Unreachable { error, .. } | PoolError::LoginRefused { error } => {
+                error.detail()
             }
-            PoolError::Unreachable { error, .. } | PoolError::LoginRefused { error } => error.detail(),
             PoolError::Closed => None,
         }
     }
     fn advice(&self) -> Option<String> {
         match self {
-            PoolError::WaitedInVain { .. } => {
-                Some("Look for long transactions; raise size or wait_timeout in the section [pool].".into())
+            PoolError::WaitedInVain { .. } => Some(
+                "Look for long transactions; raise size or wait_timeout in the section [pool]."
+                    .into(),
+            ),
+            PoolError::Unreachable { .. } => {
+                Some("pgherd tries again with the next statement.".into())
             }
-            PoolError::Unreachable { .. } => Some("pgherd tries again with the next statement.".into()),
             PoolError::LoginRefused { error } => error.advice(),
             PoolError::Closed => None,
         }
@@ -158,7 +170,12 @@ impl Drop for Lease {
 impl Pool {
     /// A pool without connections. Its keeper runs in the background until the pool is dropped.
     #[must_use]
-    pub fn start(login: Login, settings: PoolSettings, workers: usize, background: Handle) -> Arc<Self> {
+    pub fn start(
+        login: Login,
+        settings: PoolSettings,
+        workers: usize,
+        background: Handle,
+    ) -> Arc<Self> {
         let metrics = PoolMetrics::new(login.database.as_str(), login.shard.as_str(), &login.user);
         let idle = (0..workers.max(1)).map(|_| Vec::new()).collect();
         let pool = Arc::new(Self {
@@ -166,11 +183,15 @@ impl Pool {
             settings,
             background,
             metrics,
-            state: Mutex::new(State { idle, ..State::default() }),
+            state: Mutex::new(State {
+                idle,
+                ..State::default()
+            }),
             alarm: Arc::default(),
             greetings: Mutex::default(),
         });
-        pool.background.spawn(keep(Arc::downgrade(&pool), Arc::clone(&pool.alarm)));
+        pool.background
+            .spawn(keep(Arc::downgrade(&pool), Arc::clone(&pool.alarm)));
         pool
     }
 
@@ -198,7 +219,11 @@ impl Pool {
             idle,
             active: state.total.saturating_sub(idle + state.connecting),
             connecting: state.connecting,
-            waiting: state.waiting.iter().filter(|waiter| !waiter.is_closed()).count(),
+            waiting: state
+                .waiting
+                .iter()
+                .filter(|waiter| !waiter.is_closed())
+                .count(),
         }
     }
 
@@ -240,7 +265,11 @@ impl Pool {
             Err(_) => {
                 self.metrics.wait_timeouts.increment(1);
                 let shard = self.login.shard.clone();
-                Err(PoolError::WaitedInVain { shard, size: self.size(), waited: asked.elapsed() })
+                Err(PoolError::WaitedInVain {
+                    shard,
+                    size: self.size(),
+                    waited: asked.elapsed(),
+                })
             }
         }
     }
@@ -251,7 +280,11 @@ impl Pool {
         if state.closed {
             return Turn::Closed;
         }
-        while state.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+        while state
+            .waiting
+            .front()
+            .is_some_and(oneshot::Sender::is_closed)
+        {
             state.waiting.pop_front();
         }
         if state.waiting.is_empty() {
@@ -269,12 +302,15 @@ impl Pool {
     pub fn give_back(self: &Arc<Self>, mut server: Server) {
         let now = Instant::now();
         self.metrics.transactions.increment(1);
-        self.metrics.transaction_seconds.record(now - server.taken());
+        self.metrics
+            .transaction_seconds
+            .record(now - server.taken());
         if !server.is_idle() || self.is_expired(&server, now) {
             return;
         }
         if server.identity().is_being_cancelled() {
-            self.background.spawn(give_back_after_cancel(Arc::clone(self), server));
+            self.background
+                .spawn(give_back_after_cancel(Arc::clone(self), server));
             return;
         }
         server.touch(now);
@@ -297,13 +333,21 @@ impl Pool {
                 Err(Err(_)) => return,
             }
         }
-        if state.closed || !server.is_quiet(&mut Context::from_waker(&Waker::from(Arc::clone(&self.alarm)))) {
+        if state.closed
+            || !server.is_quiet(&mut Context::from_waker(&Waker::from(Arc::clone(
+                &self.alarm,
+            ))))
+        {
             drop(state);
             drop(server);
             return;
         }
         // A connection that was just made has no home yet; any stack will do, its first borrower moves it.
-        let stack = if server.home < state.idle.len() { server.home } else { 0 };
+        let stack = if server.home < state.idle.len() {
+            server.home
+        } else {
+            0
+        };
         if let Some(stack) = state.idle.get_mut(stack) {
             stack.push(server);
         }
@@ -316,10 +360,19 @@ impl Pool {
             state.waiting.retain(|waiter| !waiter.is_closed());
             let wanted = state.waiting.len().saturating_sub(state.connecting);
             let room = self.size().saturating_sub(state.total);
-            let parallel = (self.settings.connect_parallelism.get() as usize).saturating_sub(state.connecting);
+            let parallel =
+                (self.settings.connect_parallelism.get() as usize).saturating_sub(state.connecting);
             // While logins fail, one at a time finds out whether that is over.
-            let parallel = if state.failures > 0 { parallel.min(usize::from(state.connecting == 0)) } else { parallel };
-            let count = if state.backing_off || state.closed { 0 } else { wanted.min(room).min(parallel) };
+            let parallel = if state.failures > 0 {
+                parallel.min(usize::from(state.connecting == 0))
+            } else {
+                parallel
+            };
+            let count = if state.backing_off || state.closed {
+                0
+            } else {
+                wanted.min(room).min(parallel)
+            };
             state.total += count;
             state.connecting += count;
             count
@@ -332,7 +385,11 @@ impl Pool {
     /// A TLS connection cannot leave the runtime where it was made, so it is made where it is wanted.
     fn login_runtime(&self) -> Handle {
         let plain = self.login.dsn.tls.mode == SslMode::Disable;
-        if plain { self.background.clone() } else { Handle::try_current().unwrap_or(self.background.clone()) }
+        if plain {
+            self.background.clone()
+        } else {
+            Handle::try_current().unwrap_or(self.background.clone())
+        }
     }
 
     async fn log_in(self: Arc<Self>) {
@@ -376,9 +433,14 @@ impl Pool {
             state.failures = state.failures.saturating_add(1);
             let since = *state.failing_since.get_or_insert_with(Instant::now);
             let others = state.total > state.connecting + 1;
-            let pause = BACKOFF_MIN.saturating_mul(1 << state.failures.min(6)).min(BACKOFF_MAX);
+            let pause = BACKOFF_MIN
+                .saturating_mul(1 << state.failures.min(6))
+                .min(BACKOFF_MAX);
             state.backing_off = true;
-            (pause, is_final(&error) || (!others && since.elapsed() >= self.settings.connect_timeout))
+            (
+                pause,
+                is_final(&error) || (!others && since.elapsed() >= self.settings.connect_timeout),
+            )
         };
         tracing::warn!(
             database = %self.login.database, shard = %self.login.shard, user = %self.login.user, %error,
@@ -387,7 +449,8 @@ impl Pool {
         if give_up {
             self.fail_waiting(&error);
         }
-        self.background.spawn(retry(Arc::downgrade(self), jittered(pause)));
+        self.background
+            .spawn(retry(Arc::downgrade(self), jittered(pause)));
     }
 
     fn fail_waiting(&self, error: &Arc<ConnectError>) {
@@ -397,7 +460,10 @@ impl Pool {
             let answer = if is_final(&error) {
                 PoolError::LoginRefused { error }
             } else {
-                PoolError::Unreachable { shard: self.login.shard.clone(), error }
+                PoolError::Unreachable {
+                    shard: self.login.shard.clone(),
+                    error,
+                }
             };
             // A waiter that gave up needs no answer.
             let _ = waiter.send(Err(answer));
@@ -419,11 +485,18 @@ impl Pool {
     /// What a server reports to a client with these settings, if one was asked before.
     #[must_use]
     pub fn greeting(&self, settings: &Settings) -> Option<Arc<[(String, String)]>> {
-        self.greetings.lock().unwrap_or_else(PoisonError::into_inner).get(settings).cloned()
+        self.greetings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(settings)
+            .cloned()
     }
 
     pub fn learn_greeting(&self, settings: &Arc<Settings>, reported: &[(String, String)]) {
-        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut greetings = self
+            .greetings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if greetings.len() >= GREETINGS_MAX {
             greetings.clear();
         }
@@ -442,11 +515,14 @@ impl Pool {
                 let rested = now - server.taken();
                 !server.is_quiet(&mut cx)
                     || self.is_expired(server, now)
-                    || (!self.settings.idle_timeout.is_zero() && rested > self.settings.idle_timeout)
+                    || (!self.settings.idle_timeout.is_zero()
+                        && rested > self.settings.idle_timeout)
             }));
         }
         drop(state);
-        closed.into_iter().for_each(|mut server: Server| server.say_goodbye());
+        closed
+            .into_iter()
+            .for_each(|mut server: Server| server.say_goodbye());
     }
 }
 
@@ -462,10 +538,13 @@ impl Drop for Connecting {
 /// Waiting does not help: the server answered, and it was no.
 fn is_final(error: &ConnectError) -> bool {
     match error {
-        ConnectError::Refused { sqlstate, .. } => {
-            !matches!(*sqlstate, SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS)
-        }
-        ConnectError::Unreachable { .. } | ConnectError::TimedOut { .. } | ConnectError::Lost(_) => false,
+        ConnectError::Refused { sqlstate, .. } => !matches!(
+            *sqlstate,
+            SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS
+        ),
+        ConnectError::Unreachable { .. }
+        | ConnectError::TimedOut { .. }
+        | ConnectError::Lost(_) => false,
         _ => true,
     }
 }

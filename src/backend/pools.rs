@@ -39,9 +39,19 @@ impl Pools {
         workers: usize,
         background: Handle,
     ) -> Result<Self, ConnectError> {
-        let encryption =
-            database.shards.iter().map(|shard| Encryption::load(&shard.primary.tls)).collect::<Result<_, _>>()?;
-        Ok(Self { database, users, workers, background, encryption, pools: Mutex::default() })
+        let encryption = database
+            .shards
+            .iter()
+            .map(|shard| Encryption::load(&shard.primary.tls))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            database,
+            users,
+            workers,
+            background,
+            encryption,
+            pools: Mutex::default(),
+        })
     }
 
     /// The pool that runs this user's statements on a shard; `None` for a shard that does not exist.
@@ -54,15 +64,34 @@ impl Pools {
     /// only held for a moment, by somebody who waits for nothing else.
     #[must_use]
     pub fn describing(&self, user: &UserName) -> Option<Arc<Pool>> {
-        let size = DESCRIBING_CONNECTIONS.try_into().unwrap_or(self.database.pool.size);
-        self.find(ShardId(0), user, Purpose::Describing, PoolSettings { size, ..self.database.pool.clone() })
+        let size = DESCRIBING_CONNECTIONS
+            .try_into()
+            .unwrap_or(self.database.pool.size);
+        self.find(
+            ShardId(0),
+            user,
+            Purpose::Describing,
+            PoolSettings {
+                size,
+                ..self.database.pool.clone()
+            },
+        )
     }
 
-    fn find(&self, shard: ShardId, user: &UserName, purpose: Purpose, settings: PoolSettings) -> Option<Arc<Pool>> {
+    fn find(
+        &self,
+        shard: ShardId,
+        user: &UserName,
+        purpose: Purpose,
+        settings: PoolSettings,
+    ) -> Option<Arc<Pool>> {
         let configured = self.database.shards.get(shard.index())?;
         let dsn = &configured.primary;
         // Everybody logs in as the forced user, and shares its pool.
-        let login_user = dsn.user.as_deref().map_or_else(|| user.clone(), UserName::from);
+        let login_user = dsn
+            .user
+            .as_deref()
+            .map_or_else(|| user.clone(), UserName::from);
         let key = (shard, login_user.clone(), purpose);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
@@ -88,7 +117,12 @@ impl Pools {
     /// All pools that were made so far.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.pools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     pub fn close(&self) {

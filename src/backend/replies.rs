@@ -28,7 +28,9 @@ pub enum Expect {
     HiddenQuery,
     /// One shard's part of an answer, up to ReadyForQuery: its rows are shown, its description only where `first`;
     /// tag and error are kept for whoever puts the parts together.
-    Part { first: bool },
+    Part {
+        first: bool,
+    },
     Sync,
     HiddenSync,
     Parse(Option<StatementId>),
@@ -54,7 +56,10 @@ impl Expect {
     }
 
     fn is_simple(&self) -> bool {
-        matches!(self, Expect::Query | Expect::HiddenQuery | Expect::Part { .. } | Expect::PoisonQuery(_))
+        matches!(
+            self,
+            Expect::Query | Expect::HiddenQuery | Expect::Part { .. } | Expect::PoisonQuery(_)
+        )
     }
 }
 
@@ -154,7 +159,12 @@ impl Replies {
     /// the last of them.
     #[must_use]
     pub fn owed(&self) -> (usize, bool) {
-        let shown = |expect: &&Expect| matches!(expect, Expect::Query | Expect::Sync | Expect::PoisonQuery(_));
+        let shown = |expect: &&Expect| {
+            matches!(
+                expect,
+                Expect::Query | Expect::Sync | Expect::PoisonQuery(_)
+            )
+        };
         (self.expected.iter().filter(shown).count(), self.unsynced)
     }
 
@@ -198,9 +208,12 @@ impl Replies {
         self.pass -= at;
         while self.pass == 0 {
             let rest = chunk.get(at..).unwrap_or_default();
-            let Some(header) = server_header(rest)? else { break };
+            let Some(header) = server_header(rest)? else {
+                break;
+            };
             let whole = rest.get(..header.frame_bytes);
-            if whole.is_none() && must_be_whole(header.tag) && header.frame_bytes <= WHOLE_BYTES_MAX {
+            if whole.is_none() && must_be_whole(header.tag) && header.frame_bytes <= WHOLE_BYTES_MAX
+            {
                 break;
             }
             let end = at + whole.map_or(rest.len(), <[u8]>::len);
@@ -226,7 +239,10 @@ impl Replies {
                 self.give_answers(out);
             }
         }
-        Ok(Walked { run: run..at, consumed: at })
+        Ok(Walked {
+            run: run..at,
+            consumed: at,
+        })
     }
 
     fn give_answers(&mut self, out: &mut Vec<u8>) {
@@ -244,7 +260,11 @@ impl Replies {
             Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
             _ => false,
         };
-        let shown = if hidden { Verdict::Hide } else { Verdict::Forward };
+        let shown = if hidden {
+            Verdict::Hide
+        } else {
+            Verdict::Forward
+        };
         if tag == b'C' && matches!(front, Some(Expect::Part { .. })) {
             self.part_rows += rows_of_tag(whole)?;
         }
@@ -284,7 +304,10 @@ impl Replies {
             }
             b'E' => self.failed(whole),
             b'Z' => self.ready(whole),
-            _ => Err(FrameError::Malformed { tag, what: "was not expected from a logged-in server" }),
+            _ => Err(FrameError::Malformed {
+                tag,
+                what: "was not expected from a logged-in server",
+            }),
         }
     }
 
@@ -295,7 +318,10 @@ impl Replies {
         verdict: impl FnOnce(&Expect) -> Option<Verdict<'a>>,
     ) -> Result<Verdict<'a>, FrameError> {
         let verdict = self.expected.front().and_then(verdict);
-        let verdict = verdict.ok_or(FrameError::Malformed { tag, what: "answers nothing that was asked" })?;
+        let verdict = verdict.ok_or(FrameError::Malformed {
+            tag,
+            what: "answers nothing that was asked",
+        })?;
         self.expected.pop_front();
         Ok(verdict)
     }
@@ -328,17 +354,27 @@ impl Replies {
         self.errors += 1;
         if let Some(whole) = whole {
             let fields = decode::fields(b'E', whole.get(HEADER_BYTES..).unwrap_or_default())?;
-            let severity = fields.field(b'V').or(fields.field(b'S')).unwrap_or_default();
+            let severity = fields
+                .field(b'V')
+                .or(fields.field(b'S'))
+                .unwrap_or_default();
             if matches!(severity, b"FATAL" | b"PANIC") {
                 self.last_words = Some(whole.to_vec());
                 return Ok(Verdict::Hide);
             }
         }
         let verdict = match self.expected.front_mut() {
-            None => return Err(FrameError::Malformed { tag: b'E', what: "answers nothing that was asked" }),
+            None => {
+                return Err(FrameError::Malformed {
+                    tag: b'E',
+                    what: "answers nothing that was asked",
+                });
+            }
             Some(Expect::Query) => return Ok(Verdict::Forward),
             Some(Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenBind) => Verdict::Hide,
-            Some(Expect::PoisonQuery(error)) => return Ok(Verdict::Replace(Cow::Owned(error.to_vec()))),
+            Some(Expect::PoisonQuery(error)) => {
+                return Ok(Verdict::Replace(Cow::Owned(error.to_vec())));
+            }
             Some(Expect::PoisonParse(error)) => Verdict::Replace(Cow::Owned(error.to_vec())),
             Some(Expect::HiddenClose | Expect::HiddenSync) => Verdict::Hide,
             Some(_) => Verdict::Forward,
@@ -357,7 +393,9 @@ impl Replies {
             if front.is_sync() || front.is_simple() {
                 return;
             }
-            if let Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) = self.expected.pop_front() {
+            if let Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) =
+                self.expected.pop_front()
+            {
                 self.unparsed.push(id);
             }
         }
@@ -366,7 +404,11 @@ impl Replies {
 
     fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         self.copying_in = false;
-        self.status = decode::ready_for_query(whole.and_then(|w| w.get(HEADER_BYTES..)).unwrap_or_default())?;
+        self.status = decode::ready_for_query(
+            whole
+                .and_then(|w| w.get(HEADER_BYTES..))
+                .unwrap_or_default(),
+        )?;
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
             Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
@@ -381,8 +423,15 @@ fn must_be_whole(tag: u8) -> bool {
 
 /// The count at the end of a tag such as `SELECT 3`.
 fn rows_of_tag(whole: Option<&[u8]>) -> Result<u64, FrameError> {
-    let tag = decode::command_complete(whole.and_then(|whole| whole.get(HEADER_BYTES..)).unwrap_or_default())?;
-    let count = tag.rsplit(|&byte| byte == b' ').next().and_then(|word| std::str::from_utf8(word).ok());
+    let tag = decode::command_complete(
+        whole
+            .and_then(|whole| whole.get(HEADER_BYTES..))
+            .unwrap_or_default(),
+    )?;
+    let count = tag
+        .rsplit(|&byte| byte == b' ')
+        .next()
+        .and_then(|word| std::str::from_utf8(word).ok());
     Ok(count.and_then(|word| word.parse().ok()).unwrap_or(0))
 }
 
@@ -431,8 +480,15 @@ mod tests {
 
     #[test]
     fn hidden_replies_vanish_and_answers_appear_in_their_place() {
-        let bytes = [&b"C\0\0\0\x0aBEGIN\0"[..], b"Z\0\0\0\x05T", encode::PARSE_COMPLETE, encode::BIND_COMPLETE, COMPLETE, READY]
-            .concat();
+        let bytes = [
+            &b"C\0\0\0\x0aBEGIN\0"[..],
+            b"Z\0\0\0\x05T",
+            encode::PARSE_COMPLETE,
+            encode::BIND_COMPLETE,
+            COMPLETE,
+            READY,
+        ]
+        .concat();
         for size in 1..bytes.len() {
             let mut replies = expecting(&[
                 Expect::HiddenQuery,
@@ -442,8 +498,18 @@ mod tests {
                 Expect::Execute,
                 Expect::Sync,
             ]);
-            let expected = [encode::PARSE_COMPLETE, encode::BIND_COMPLETE, COMPLETE, READY].concat();
-            assert_eq!(seen(&mut replies, &bytes, size), expected, "chunks of {size}");
+            let expected = [
+                encode::PARSE_COMPLETE,
+                encode::BIND_COMPLETE,
+                COMPLETE,
+                READY,
+            ]
+            .concat();
+            assert_eq!(
+                seen(&mut replies, &bytes, size),
+                expected,
+                "chunks of {size}"
+            );
             assert!(replies.idle());
         }
     }
@@ -489,7 +555,11 @@ mod tests {
         replies.expect(Expect::Sync, &mut Vec::new());
         replies.copy_ended();
         replies.expect(Expect::Sync, &mut Vec::new());
-        seen(&mut replies, &[&b"C\0\0\0\x0bCOPY 1\0"[..], READY].concat(), 100);
+        seen(
+            &mut replies,
+            &[&b"C\0\0\0\x0bCOPY 1\0"[..], READY].concat(),
+            100,
+        );
         assert!(replies.idle());
     }
 
@@ -500,7 +570,10 @@ mod tests {
         assert_eq!(seen(&mut replies, fatal, 100), b"");
         assert_eq!(replies.last_words.as_deref(), Some(&fatal[..]));
         for unasked in [READY, ERROR, encode::BIND_COMPLETE] {
-            assert!(Replies::default().walk(unasked, &mut Vec::new()).is_err(), "{unasked:?}");
+            assert!(
+                Replies::default().walk(unasked, &mut Vec::new()).is_err(),
+                "{unasked:?}"
+            );
         }
     }
 }

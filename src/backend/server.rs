@@ -38,7 +38,10 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("address", &self.address).field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("address", &self.address)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +72,14 @@ impl Cancel {
     /// Sends the request; when it returns, the server process has been signalled or never will be.
     pub async fn send(self) {
         let server = &self.0;
-        let sent = connect::cancel(&server.address, &server.encryption, server.pid, &server.key, CANCEL_TIME_MAX).await;
+        let sent = connect::cancel(
+            &server.address,
+            &server.encryption,
+            server.pid,
+            &server.key,
+            CANCEL_TIME_MAX,
+        )
+        .await;
         if let Err(error) = sent {
             tracing::warn!(%error, pid = server.pid, "a cancel request did not reach the server");
         }
@@ -105,7 +115,9 @@ impl Report for Lost {
     }
     fn detail(&self) -> Option<String> {
         match self {
-            Lost::Closed { last_words } => last_words.as_ref().map(|words| format!("The server said: {words}")),
+            Lost::Closed { last_words } => last_words
+                .as_ref()
+                .map(|words| format!("The server said: {words}")),
             _ => None,
         }
     }
@@ -269,14 +281,17 @@ impl Server {
         let count = match ready!(self.channel.poll_read(cx, room)) {
             Ok(0) => return Poll::Ready(Err(self.closed())),
             Ok(count) => count,
-            Err(error) if self.replies.last_words.is_none() => return Poll::Ready(Err(Lost::Io(error))),
+            Err(error) if self.replies.last_words.is_none() => {
+                return Poll::Ready(Err(Lost::Io(error)));
+            }
             Err(_) => return Poll::Ready(Err(self.closed())),
         };
         front.copy_from_slice(&self.held_back);
         let chunk = scratch.get(..held + count).unwrap_or_default();
         let walked = self.replies.walk(chunk, out)?;
         self.held_back.clear();
-        self.held_back.extend_from_slice(chunk.get(walked.consumed..).unwrap_or_default());
+        self.held_back
+            .extend_from_slice(chunk.get(walked.consumed..).unwrap_or_default());
         if !self.replies.parameters.is_empty() || !self.replies.unparsed.is_empty() {
             self.learn_from_replies();
         }
@@ -305,7 +320,12 @@ impl Server {
         let words = self.replies.last_words.take();
         let words = words.and_then(|frame| {
             let fields = decode::fields(b'E', frame.get(HEADER_BYTES..)?).ok()?;
-            let text = |code| fields.field(code).map(String::from_utf8_lossy).unwrap_or_default();
+            let text = |code| {
+                fields
+                    .field(code)
+                    .map(String::from_utf8_lossy)
+                    .unwrap_or_default()
+            };
             Some(format!("{} {}: {}", text(b'S'), text(b'C'), text(b'M')))
         });
         Lost::Closed { last_words: words }
@@ -313,7 +333,11 @@ impl Server {
 
     /// Runs a Query of ours to its end; the replies are read and dropped. `Ok(Some(error))` is the server's
     /// ErrorResponse.
-    pub async fn run_hidden(&mut self, text: &[u8], worker: &Worker) -> Result<Option<Vec<u8>>, Lost> {
+    pub async fn run_hidden(
+        &mut self,
+        text: &[u8],
+        worker: &Worker,
+    ) -> Result<Option<Vec<u8>>, Lost> {
         self.replies.hidden_error = None;
         self.send_hidden_query(text);
         let mut nothing = Vec::new();
@@ -351,7 +375,9 @@ impl Server {
     /// Tells the server that we leave, best effort; an idle connection is closed with it.
     pub(super) fn say_goodbye(&mut self) {
         self.channel.outbox().extend_from_slice(encode::TERMINATE);
-        let _ = self.channel.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
+        let _ = self
+            .channel
+            .poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
     }
 }
 

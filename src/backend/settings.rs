@@ -9,7 +9,12 @@ pub struct Settings(BTreeMap<String, String>);
 impl Settings {
     #[must_use]
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                .collect(),
+        )
     }
 
     #[must_use]
@@ -26,7 +31,11 @@ impl Settings {
             quoted(&mut text, name, b'"');
             text.push(b';');
         }
-        for (name, value) in self.0.iter().filter(|(name, value)| from.0.get(*name) != Some(value)) {
+        for (name, value) in self
+            .0
+            .iter()
+            .filter(|(name, value)| from.0.get(*name) != Some(value))
+        {
             // set_config takes a list such as a search_path as it is written; SET would take it for one name.
             text.extend_from_slice(b"SELECT pg_catalog.set_config(");
             literal(&mut text, name);
@@ -66,16 +75,32 @@ mod tests {
     #[test]
     fn only_what_differs_is_set_or_reset() {
         let settings = |pairs: &[(&str, &str)]| {
-            Settings::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+            Settings::new(
+                pairs
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+            )
         };
         let check = |from: &[(&str, &str)], to: &[(&str, &str)], expected: &str| {
             let text = settings(to).change_from(&settings(from));
             assert_eq!(String::from_utf8(text).unwrap(), expected);
         };
         check(&[("TimeZone", "UTC")], &[("timezone", "UTC")], "");
-        check(&[], &[("TimeZone", "UTC")], "SELECT pg_catalog.set_config('timezone','UTC',false);");
+        check(
+            &[],
+            &[("TimeZone", "UTC")],
+            "SELECT pg_catalog.set_config('timezone','UTC',false);",
+        );
         check(&[("my.x", "1")], &[], "RESET \"my.x\";");
-        check(&[], &[("a", "it's")], "SELECT pg_catalog.set_config('a','it''s',false);");
-        check(&[], &[("a", "b\\'c")], "SELECT pg_catalog.set_config('a',E'b\\\\''c',false);");
+        check(
+            &[],
+            &[("a", "it's")],
+            "SELECT pg_catalog.set_config('a','it''s',false);",
+        );
+        check(
+            &[],
+            &[("a", "b\\'c")],
+            "SELECT pg_catalog.set_config('a',E'b\\\\''c',false);",
+        );
     }
 }

@@ -15,7 +15,10 @@ pub struct Worker {
 impl Worker {
     #[must_use]
     pub fn new(index: usize) -> Self {
-        Self { index, scratch: Mutex::new(vec![0; SCRATCH_BYTES].into_boxed_slice()) }
+        Self {
+            index,
+            scratch: Mutex::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+        }
     }
 
     /// The worker's read buffer, for as long as no other task of the worker runs: never across an `await`.

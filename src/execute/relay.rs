@@ -48,7 +48,11 @@ pub fn poll_replies(
 }
 
 /// Relays until the server owes nothing.
-pub async fn settle(client: &mut Channel, server: &mut Server, worker: &Worker) -> Result<(), Broken> {
+pub async fn settle(
+    client: &mut Channel,
+    server: &mut Server,
+    worker: &Worker,
+) -> Result<(), Broken> {
     std::future::poll_fn(|cx| {
         loop {
             if server.replies.settled() && server.unsent_bytes() == 0 {

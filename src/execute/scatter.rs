@@ -18,7 +18,11 @@ pub enum Part {
 }
 
 /// Runs what was put into the outboxes, each with an [`crate::backend::replies::Expect::Part`].
-pub async fn scatter(client: &mut Channel, servers: &mut [&mut Server], worker: &Worker) -> Result<Part, Broken> {
+pub async fn scatter(
+    client: &mut Channel,
+    servers: &mut [&mut Server],
+    worker: &Worker,
+) -> Result<Part, Broken> {
     std::future::poll_fn(|cx| {
         for server in servers.iter_mut() {
             // What is not sent now goes when it is the server's turn.

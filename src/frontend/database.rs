@@ -32,7 +32,13 @@ impl Database {
     pub fn new(known: Arc<DatabaseSnapshot>, pools: Pools) -> Self {
         let config = Arc::clone(&known.config);
         let metrics = DatabaseMetrics::new(config.name.as_str());
-        Self { config, known, pools, metrics, interned: Interned::default() }
+        Self {
+            config,
+            known,
+            pools,
+            metrics,
+            interned: Interned::default(),
+        }
     }
 }
 

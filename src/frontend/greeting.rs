@@ -32,7 +32,10 @@ pub async fn greeting(
     let reported = match pool.greeting(settings) {
         Some(reported) => reported,
         None => {
-            let mut server = pool.checkout(worker).await.map_err(|error| Refusal::Report(Box::new(error)))?;
+            let mut server = pool
+                .checkout(worker)
+                .await
+                .map_err(|error| Refusal::Report(Box::new(error)))?;
             let change = settings.change_from(&server.settings);
             match server.run_hidden(&change, worker).await {
                 Ok(None) => {}

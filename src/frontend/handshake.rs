@@ -30,7 +30,11 @@ const NOT_SETTINGS: &[&str] = &["options", "replication"];
 /// Serves one connection to its end.
 pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
     let limit = gate.login_timeout;
-    let opening = tokio::time::timeout(limit, startup::negotiate(stream, gate.tls.as_ref(), gate.policy)).await;
+    let opening = tokio::time::timeout(
+        limit,
+        startup::negotiate(stream, gate.tls.as_ref(), gate.policy),
+    )
+    .await;
     let startup = match opening {
         Err(_) => return,
         Ok(Ok(Opening::Cancel { pid, key })) => return gate.registry.cancel(pid, &key).await,
@@ -45,9 +49,18 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
             return;
         }
     };
-    let Startup { mut stream, minor, parameters } = startup;
+    let Startup {
+        mut stream,
+        minor,
+        parameters,
+    } = startup;
     let seconds = limit.as_secs();
-    match tokio::time::timeout(limit, log_in(&mut stream, minor, &parameters, &gate, &worker)).await {
+    match tokio::time::timeout(
+        limit,
+        log_in(&mut stream, minor, &parameters, &gate, &worker),
+    )
+    .await
+    {
         Err(_) => refuse(&mut stream, &SessionError::LoginTimeout(seconds)).await,
         Ok(Err(None)) => {}
         Ok(Err(Some(Refusal::Report(report)))) => refuse(&mut stream, &*report).await,
@@ -62,8 +75,14 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
             let (pid, user) = (entry.pid, entry.user.clone());
             tracing::debug!(database = %database.config.name, %user, client = pid, "logged in");
             let clients = ClientGauge(Arc::clone(&database));
-            let session =
-                Session::new(Channel::new(stream), worker, gate, Arc::clone(&database), entry, settings);
+            let session = Session::new(
+                Channel::new(stream),
+                worker,
+                gate,
+                Arc::clone(&database),
+                entry,
+                settings,
+            );
             let end = session.run().await;
             drop(clients);
             log_end(&database, pid, &end);
@@ -84,8 +103,12 @@ fn log_end(database: &Database, client: i32, end: &End) {
     let database = &database.config.name;
     match end {
         End::Left | End::Asked => tracing::debug!(%database, client, "the session ended"),
-        End::Broken(error) => tracing::info!(%database, client, %error, "the connection of a client broke"),
-        End::Malformed(error) => tracing::warn!(%database, client, %error, "a client does not follow the protocol"),
+        End::Broken(error) => {
+            tracing::info!(%database, client, %error, "the connection of a client broke")
+        }
+        End::Malformed(error) => {
+            tracing::warn!(%database, client, %error, "a client does not follow the protocol")
+        }
     }
 }
 
@@ -102,20 +125,29 @@ async fn log_in(
     let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
     // Who may not come in learns nothing about databases: authentication is first.
     let mut out = authenticate(stream, parameters.user(), gate).await?;
-    if parameters.replication().map_err(|error| report(Box::new(error)))? != Replication::No {
+    if parameters
+        .replication()
+        .map_err(|error| report(Box::new(error)))?
+        != Replication::No
+    {
         return Err(report(Box::new(SessionError::Replication)));
     }
     let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
     let name = parameters.database();
     let database = gate.databases.get(name).cloned();
-    let database = database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
+    let database =
+        database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
     let user = UserName::from(parameters.user());
-    let entry = gate.registry.enter(database.config.name.clone(), user, minor >= 2);
+    let entry = gate
+        .registry
+        .enter(database.config.name.clone(), user, minor >= 2);
     if gate.registry.count() > gate.clients_max {
         return Err(report(Box::new(SessionError::TooManyClients)));
     }
     let settings = Arc::new(settings);
-    let greeting = greeting::greeting(&database, &entry.user, &settings, &entry, worker).await.map_err(Some)?;
+    let greeting = greeting::greeting(&database, &entry.user, &settings, &entry, worker)
+        .await
+        .map_err(Some)?;
     out.extend_from_slice(&greeting);
     encode::ready_for_query(&mut out, Status::Idle);
     let sent = async {
@@ -126,15 +158,27 @@ async fn log_in(
     Ok((database, entry, settings))
 }
 
-async fn authenticate(stream: &mut Stream, user: &str, gate: &Gate) -> Result<Vec<u8>, Option<Refusal>> {
+async fn authenticate(
+    stream: &mut Stream,
+    user: &str,
+    gate: &Gate,
+) -> Result<Vec<u8>, Option<Refusal>> {
     let method = match gate.auth.method {
         AuthMethod::Trust => Method::Trust,
         AuthMethod::Md5 => Method::Md5,
         AuthMethod::ScramSha256 => Method::ScramSha256,
     };
     let verifier = gate.auth.users.secret(user).and_then(verifier);
-    let binding = if stream.is_tls() { gate.tls.as_ref().and_then(|tls| tls.channel_binding()) } else { None };
-    match gate.authenticator.authenticate(stream, method, user, verifier.as_ref(), binding).await {
+    let binding = if stream.is_tls() {
+        gate.tls.as_ref().and_then(|tls| tls.channel_binding())
+    } else {
+        None
+    };
+    match gate
+        .authenticator
+        .authenticate(stream, method, user, verifier.as_ref(), binding)
+        .await
+    {
         Ok(authenticated) => Ok(authenticated.welcome),
         Err(AuthenticationError::Left | AuthenticationError::Lost(_)) => Err(None),
         Err(error) => {
@@ -150,7 +194,12 @@ fn verifier(secret: &Secret) -> Option<Verifier> {
     Some(match secret {
         Secret::Plain(password) => Verifier::Plain(password.0.clone()),
         Secret::Md5(digest) => Verifier::Md5(digest.clone()),
-        Secret::Scram { iterations, salt, stored_key, server_key } => Verifier::Scram(Keys {
+        Secret::Scram {
+            iterations,
+            salt,
+            stored_key,
+            server_key,
+        } => Verifier::Scram(Keys {
             iterations: *iterations,
             salt: salt.clone(),
             stored_key: stored_key.as_slice().try_into().ok()?,
@@ -163,7 +212,11 @@ fn verifier(secret: &Secret) -> Option<Verifier> {
 fn settings(parameters: &startup::Parameters) -> Result<Settings, StartupError> {
     let mut pairs = parameters.options()?;
     let others = parameters.others().iter();
-    pairs.extend(others.filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str())).cloned());
+    pairs.extend(
+        others
+            .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()))
+            .cloned(),
+    );
     Ok(Settings::new(pairs))
 }
 
@@ -177,8 +230,12 @@ async fn refuse(stream: &mut Stream, report: &(dyn Report + Sync)) {
 
 /// A server's ERROR during our login is the end of the client's: the same message as FATAL.
 fn fatal(error: &[u8]) -> Vec<u8> {
-    let body = error.get(crate::wire::frame::HEADER_BYTES..).unwrap_or_default();
-    let Ok(fields) = crate::wire::decode::fields(b'E', body) else { return error.to_vec() };
+    let body = error
+        .get(crate::wire::frame::HEADER_BYTES..)
+        .unwrap_or_default();
+    let Ok(fields) = crate::wire::decode::fields(b'E', body) else {
+        return error.to_vec();
+    };
     let fields = fields.map(|(code, value)| match code {
         b'S' | b'V' => (code, b"FATAL".as_slice()),
         _ => (code, value),

@@ -123,7 +123,8 @@ impl Session {
         let limit = self.gate.message_bytes_max;
         loop {
             let rest = received.get(*at..).unwrap_or_default();
-            let frame = first_frame(rest, |bytes| client_header(bytes, limit)).map_err(End::Malformed)?;
+            let frame =
+                first_frame(rest, |bytes| client_header(bytes, limit)).map_err(End::Malformed)?;
             let Some(frame) = frame else { return Ok(()) };
             *at += frame.whole.len();
             match self.take(frame).await {
@@ -133,7 +134,9 @@ impl Session {
                 Err(Trouble::Tell(report)) => {
                     let mut error = Vec::new();
                     encode::error_with_severity(&mut error, &*report, Severity::Error);
-                    self.database.metrics.error(report.sqlstate().code(), report.blame().as_str());
+                    self.database
+                        .metrics
+                        .error(report.sqlstate().code(), report.blame().as_str());
                     self.refuse(frame.tag, error).await?;
                 }
                 Err(Trouble::Relay(error)) => self.refuse(frame.tag, error).await?,
@@ -166,7 +169,9 @@ impl Session {
                         continue;
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken.into())),
-                    Poll::Pending => backlog = held.server.unsent_bytes().max(self.client.unsent_bytes()),
+                    Poll::Pending => {
+                        backlog = held.server.unsent_bytes().max(self.client.unsent_bytes())
+                    }
                 }
             } else if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
                 return Poll::Ready(Err(End::Broken(error).into()));
@@ -225,11 +230,18 @@ impl Session {
     }
 
     pub fn pool(&mut self, shard: ShardId) -> Result<Arc<Pool>, Trouble> {
-        let slot = self.pools.get_mut(shard.index()).ok_or(SessionError::Internal("no such shard"))?;
+        let slot = self
+            .pools
+            .get_mut(shard.index())
+            .ok_or(SessionError::Internal("no such shard"))?;
         if let Some(pool) = slot {
             return Ok(Arc::clone(pool));
         }
-        let pool = self.database.pools.pool(shard, &self.user).ok_or(SessionError::Internal("no such shard"))?;
+        let pool = self
+            .database
+            .pools
+            .pool(shard, &self.user)
+            .ok_or(SessionError::Internal("no such shard"))?;
         *slot = Some(Arc::clone(&pool));
         Ok(pool)
     }
@@ -256,16 +268,26 @@ impl Session {
             let pool = self.pool(shard)?;
             let server = self.borrow(&pool).await?;
             self.entry.borrowed(server.identity());
-            self.held = Some(Held { shard, pool, server });
+            self.held = Some(Held {
+                shard,
+                pool,
+                server,
+            });
         }
-        self.held.as_mut().ok_or_else(|| SessionError::Internal("no server is held").into())
+        self.held
+            .as_mut()
+            .ok_or_else(|| SessionError::Internal("no server is held").into())
     }
 
     /// Tells an error in its place. A server in a transaction is made to fail it, so that it stands where the client
     /// believes to stand.
     async fn refuse(&mut self, tag: u8, error: Vec<u8>) -> Result<(), End> {
         let simple = matches!(tag, b'Q' | b'F');
-        if self.held.as_ref().is_some_and(|held| simple || !held.server.replies.unsynced()) {
+        if self
+            .held
+            .as_ref()
+            .is_some_and(|held| simple || !held.server.replies.unsynced())
+        {
             match self.settle().await {
                 Ok(()) | Err(Trouble::Tell(_) | Trouble::Relay(_)) => {}
                 Err(Trouble::Lost(lost)) => self.server_lost(lost),
@@ -279,10 +301,14 @@ impl Session {
             server.unnamed = None;
             if simple {
                 encode::query(server.outbox(), POISON);
-                server.replies.expect(Expect::PoisonQuery(error.into()), answers);
+                server
+                    .replies
+                    .expect(Expect::PoisonQuery(error.into()), answers);
             } else {
                 encode::parse(server.outbox(), b"", &[POISON, b"\0\0\0"].concat());
-                server.replies.expect(Expect::PoisonParse(error.into()), answers);
+                server
+                    .replies
+                    .expect(Expect::PoisonParse(error.into()), answers);
             }
             return Ok(());
         }
@@ -311,7 +337,9 @@ impl Session {
         let mut error = Vec::new();
         encode::error(&mut error, &lost);
         if answers > 0 || unsynced {
-            self.database.metrics.error(lost.sqlstate().code(), lost.blame().as_str());
+            self.database
+                .metrics
+                .error(lost.sqlstate().code(), lost.blame().as_str());
             if in_transaction {
                 self.transaction = Transaction::Failed { untold: None };
             }
@@ -327,7 +355,10 @@ impl Session {
             self.client.outbox().extend_from_slice(&error);
             self.skipping = true;
         }
-        if self.pinned.is_some_and(|_| self.database.config.pool.mode != PoolMode::Session) {
+        if self
+            .pinned
+            .is_some_and(|_| self.database.config.pool.mode != PoolMode::Session)
+        {
             // What pinned the session is gone with the server.
             self.pinned = None;
         }
@@ -355,7 +386,9 @@ impl Session {
     }
 
     async fn say_last(&mut self, report: &(dyn Report + Sync)) {
-        self.database.metrics.error(report.sqlstate().code(), report.blame().as_str());
+        self.database
+            .metrics
+            .error(report.sqlstate().code(), report.blame().as_str());
         encode::error_with_severity(self.client.outbox(), report, Severity::Fatal);
         // Best effort: who does not read does not get it.
         std::future::poll_fn(|cx| {

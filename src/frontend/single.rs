@@ -81,11 +81,22 @@ impl Session {
         }
         if self.notice_text(text) {
             let mut answer = Vec::new();
-            let tag = if matches!(verb(text), Verb::Discard(_)) { "DISCARD ALL" } else { "DEALLOCATE" };
-            let tag = if matches!(verb(text), Verb::Deallocate { name: None }) { "DEALLOCATE ALL" } else { tag };
+            let tag = if matches!(verb(text), Verb::Discard(_)) {
+                "DISCARD ALL"
+            } else {
+                "DEALLOCATE"
+            };
+            let tag = if matches!(verb(text), Verb::Deallocate { name: None }) {
+                "DEALLOCATE ALL"
+            } else {
+                tag
+            };
             encode::command_complete(&mut answer, tag);
             self.settle().await?;
-            let status = self.held.as_ref().map_or(decode::Status::Idle, |held| held.server.replies.status);
+            let status = self
+                .held
+                .as_ref()
+                .map_or(decode::Status::Idle, |held| held.server.replies.status);
             encode::ready_for_query(&mut answer, status);
             self.answer(answer);
             return Ok(());
@@ -193,7 +204,8 @@ impl Session {
             return Ok(());
         }
         if let Some(held) = &mut self.held {
-            held.server.send(encode::SYNC, Expect::Sync, self.client.outbox());
+            held.server
+                .send(encode::SYNC, Expect::Sync, self.client.outbox());
         }
         Ok(())
     }
@@ -235,7 +247,11 @@ impl Session {
             self.answer(encode::PARSE_COMPLETE);
         } else if !held.server.replies.skipping() {
             held.server.learns(prepared.id);
-            encode::parse(held.server.outbox(), &statement_name(prepared.id), parse.tail);
+            encode::parse(
+                held.server.outbox(),
+                &statement_name(prepared.id),
+                parse.tail,
+            );
             self.expect(Expect::Parse(Some(prepared.id)));
         }
         Ok(())
@@ -243,7 +259,9 @@ impl Session {
 
     /// In a failed transaction without a server, every Parse is refused that does not end it.
     fn refuses_without_server(&mut self, text: &[u8]) -> Result<bool, Trouble> {
-        let Transaction::Failed { untold } = &mut self.transaction else { return Ok(false) };
+        let Transaction::Failed { untold } = &mut self.transaction else {
+            return Ok(false);
+        };
         if let Some(lost) = untold.take() {
             return Err(Trouble::Tell(Box::new(lost)));
         }
@@ -255,22 +273,35 @@ impl Session {
 
     /// Makes sure that the server has this statement of the client, and gives its name there.
     pub(super) fn ensure_statement(&mut self, name: &[u8]) -> Result<Vec<u8>, Trouble> {
-        let held = self.held.as_mut().ok_or(SessionError::Internal("no server is held"))?;
+        let held = self
+            .held
+            .as_mut()
+            .ok_or(SessionError::Internal("no server is held"))?;
         if name.is_empty() {
-            let (id, tail) = self.statements.unnamed().ok_or(SessionError::NoUnnamedStatement)?;
+            let (id, tail) = self
+                .statements
+                .unnamed()
+                .ok_or(SessionError::NoUnnamedStatement)?;
             if held.server.unnamed != Some(id) && !held.server.replies.skipping() {
                 encode::parse(held.server.outbox(), b"", tail);
-                held.server.replies.expect(Expect::HiddenParse(Some(id)), self.client.outbox());
+                held.server
+                    .replies
+                    .expect(Expect::HiddenParse(Some(id)), self.client.outbox());
                 held.server.unnamed = Some(id);
             }
             return Ok(Vec::new());
         }
-        let prepared = self.statements.named(name).ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
+        let prepared = self
+            .statements
+            .named(name)
+            .ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
         let server_name = statement_name(prepared.id);
         if !held.server.knows(prepared.id) && !held.server.replies.skipping() {
             held.server.learns(prepared.id);
             encode::parse(held.server.outbox(), &server_name, &prepared.tail);
-            held.server.replies.expect(Expect::HiddenParse(Some(prepared.id)), self.client.outbox());
+            held.server
+                .replies
+                .expect(Expect::HiddenParse(Some(prepared.id)), self.client.outbox());
         }
         Ok(server_name)
     }
@@ -280,7 +311,11 @@ impl Session {
         if self.transaction.is_idle() {
             return None;
         }
-        let tail = if name.is_empty() { self.statements.unnamed()?.1 } else { &self.statements.named(name)?.tail };
+        let tail = if name.is_empty() {
+            self.statements.unnamed()?.1
+        } else {
+            &self.statements.named(name)?.tail
+        };
         tail.split(|&byte| byte == 0).next().map(<[u8]>::to_vec)
     }
 
@@ -371,5 +406,7 @@ pub(super) fn lossy(name: &[u8]) -> String {
 }
 
 fn has_word(statement: &[u8], word: &[u8]) -> bool {
-    statement.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    statement
+        .windows(word.len())
+        .any(|window| window.eq_ignore_ascii_case(word))
 }

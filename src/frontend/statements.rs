@@ -37,13 +37,19 @@ impl Interned {
         if let Some(prepared) = known.get(tail).and_then(Weak::upgrade) {
             return prepared;
         }
-        let sweep_at = usize::try_from(self.sweep_at.load(Ordering::Relaxed)).unwrap_or(SWEEP_MIN).max(SWEEP_MIN);
+        let sweep_at = usize::try_from(self.sweep_at.load(Ordering::Relaxed))
+            .unwrap_or(SWEEP_MIN)
+            .max(SWEEP_MIN);
         if known.len() >= sweep_at {
             known.retain(|_, prepared| prepared.strong_count() > 0);
-            self.sweep_at.store(known.len() as u64 * 2, Ordering::Relaxed);
+            self.sweep_at
+                .store(known.len() as u64 * 2, Ordering::Relaxed);
         }
         let tail: Arc<[u8]> = tail.into();
-        let prepared = Arc::new(Prepared { id: self.fresh_id(), tail: Arc::clone(&tail) });
+        let prepared = Arc::new(Prepared {
+            id: self.fresh_id(),
+            tail: Arc::clone(&tail),
+        });
         known.insert(tail, Arc::downgrade(&prepared));
         prepared
     }
@@ -122,7 +128,10 @@ mod tests {
     #[test]
     fn the_same_text_has_one_number_while_somebody_uses_it() {
         let interned = Interned::default();
-        let (a, b) = (interned.get(b"SELECT 1\0\0\0"), interned.get(b"SELECT 1\0\0\0"));
+        let (a, b) = (
+            interned.get(b"SELECT 1\0\0\0"),
+            interned.get(b"SELECT 1\0\0\0"),
+        );
         assert_eq!(a.id, b.id);
         assert_ne!(a.id, interned.get(b"SELECT 2\0\0\0").id);
         let id = a.id;

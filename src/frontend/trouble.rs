@@ -103,7 +103,9 @@ impl Report for SessionError {
     fn sqlstate(&self) -> SqlState {
         match self {
             SessionError::InFailedTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
-            SessionError::NoStatement(_) | SessionError::NoUnnamedStatement => SqlState::INVALID_SQL_STATEMENT_NAME,
+            SessionError::NoStatement(_) | SessionError::NoUnnamedStatement => {
+                SqlState::INVALID_SQL_STATEMENT_NAME
+            }
             SessionError::StatementExists(_) => SqlState::DUPLICATE_PREPARED_STATEMENT,
             SessionError::NoPortal(_) => SqlState::INVALID_CURSOR_NAME,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
@@ -116,7 +118,9 @@ impl Report for SessionError {
     }
     fn blame(&self) -> Blame {
         match self {
-            SessionError::Ended | SessionError::TooManyClients | SessionError::Internal(_) => Blame::Proxy,
+            SessionError::Ended | SessionError::TooManyClients | SessionError::Internal(_) => {
+                Blame::Proxy
+            }
             _ => Blame::Client,
         }
     }
@@ -132,8 +136,12 @@ impl Report for SessionError {
     }
     fn advice(&self) -> Option<String> {
         match self {
-            SessionError::NoDatabase(_) => Some("Databases are the sections [databases.NAME] of the file.".into()),
-            SessionError::TooManyClients => Some("Raise clients_max in the section [proxy].".into()),
+            SessionError::NoDatabase(_) => {
+                Some("Databases are the sections [databases.NAME] of the file.".into())
+            }
+            SessionError::TooManyClients => {
+                Some("Raise clients_max in the section [proxy].".into())
+            }
             SessionError::Replication => Some("Connect to the server itself.".into()),
             _ => None,
         }

@@ -13,33 +13,115 @@ pub enum Kind {
 
 /// Name, kind, unit and meaning of each metric; `docs/metrics.md` is checked against it.
 pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
-    ("pgherd_build_info", Kind::Gauge, Unit::Count, "Always 1; the version is a label."),
-    ("pgherd_clients", Kind::Gauge, Unit::Count, "Logged-in clients of a database."),
-    ("pgherd_client_logins_total", Kind::Counter, Unit::Count, "Client logins by result: ok, refused."),
-    ("pgherd_statements_total", Kind::Counter, Unit::Count, "Query, Execute and FunctionCall messages of clients."),
-    ("pgherd_transactions_total", Kind::Counter, Unit::Count, "Times that a server was given back after use."),
+    (
+        "pgherd_build_info",
+        Kind::Gauge,
+        Unit::Count,
+        "Always 1; the version is a label.",
+    ),
+    (
+        "pgherd_clients",
+        Kind::Gauge,
+        Unit::Count,
+        "Logged-in clients of a database.",
+    ),
+    (
+        "pgherd_client_logins_total",
+        Kind::Counter,
+        Unit::Count,
+        "Client logins by result: ok, refused.",
+    ),
+    (
+        "pgherd_statements_total",
+        Kind::Counter,
+        Unit::Count,
+        "Query, Execute and FunctionCall messages of clients.",
+    ),
+    (
+        "pgherd_transactions_total",
+        Kind::Counter,
+        Unit::Count,
+        "Times that a server was given back after use.",
+    ),
     (
         "pgherd_transaction_seconds",
         Kind::Histogram,
         Unit::Seconds,
         "From borrowing a server until it is free again.",
     ),
-    ("pgherd_pool_wait_seconds", Kind::Histogram, Unit::Seconds, "How long a client waited for a server connection."),
-    ("pgherd_pool_wait_timeouts_total", Kind::Counter, Unit::Count, "Clients that waited in vain (53300)."),
-    ("pgherd_pool_waiting", Kind::Gauge, Unit::Count, "Clients waiting for a server connection now."),
-    ("pgherd_server_connections", Kind::Gauge, Unit::Count, "Server connections by state: idle, active, connecting."),
-    ("pgherd_pool_size", Kind::Gauge, Unit::Count, "The most server connections that a pool may have."),
-    ("pgherd_server_logins_total", Kind::Counter, Unit::Count, "Logins to servers by result: ok, failed."),
-    ("pgherd_server_losses_total", Kind::Counter, Unit::Count, "Server connections lost while a client had them."),
-    ("pgherd_errors_total", Kind::Counter, Unit::Count, "Errors of pgherd's own, by SQLSTATE and blame."),
-    ("pgherd_refusals_total", Kind::Counter, Unit::Count, "Statements refused, by number."),
-    ("pgherd_received_bytes_total", Kind::Counter, Unit::Bytes, "Bytes received from clients."),
-    ("pgherd_sent_bytes_total", Kind::Counter, Unit::Bytes, "Bytes sent to clients."),
+    (
+        "pgherd_pool_wait_seconds",
+        Kind::Histogram,
+        Unit::Seconds,
+        "How long a client waited for a server connection.",
+    ),
+    (
+        "pgherd_pool_wait_timeouts_total",
+        Kind::Counter,
+        Unit::Count,
+        "Clients that waited in vain (53300).",
+    ),
+    (
+        "pgherd_pool_waiting",
+        Kind::Gauge,
+        Unit::Count,
+        "Clients waiting for a server connection now.",
+    ),
+    (
+        "pgherd_server_connections",
+        Kind::Gauge,
+        Unit::Count,
+        "Server connections by state: idle, active, connecting.",
+    ),
+    (
+        "pgherd_pool_size",
+        Kind::Gauge,
+        Unit::Count,
+        "The most server connections that a pool may have.",
+    ),
+    (
+        "pgherd_server_logins_total",
+        Kind::Counter,
+        Unit::Count,
+        "Logins to servers by result: ok, failed.",
+    ),
+    (
+        "pgherd_server_losses_total",
+        Kind::Counter,
+        Unit::Count,
+        "Server connections lost while a client had them.",
+    ),
+    (
+        "pgherd_errors_total",
+        Kind::Counter,
+        Unit::Count,
+        "Errors of pgherd's own, by SQLSTATE and blame.",
+    ),
+    (
+        "pgherd_refusals_total",
+        Kind::Counter,
+        Unit::Count,
+        "Statements refused, by number.",
+    ),
+    (
+        "pgherd_received_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        "Bytes received from clients.",
+    ),
+    (
+        "pgherd_sent_bytes_total",
+        Kind::Counter,
+        Unit::Bytes,
+        "Bytes sent to clients.",
+    ),
 ];
 
 /// Upper bounds of the histogram buckets, in seconds.
-const SECONDS: &[f64] =
-    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 120.0,
+];
 
 /// Renders all metrics in Prometheus's text format.
 #[derive(Clone)]
@@ -52,7 +134,9 @@ impl Exporter {
         let mut builder = PrometheusBuilder::new();
         for (name, kind, ..) in METRICS {
             if *kind == Kind::Histogram {
-                builder = builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), SECONDS).ok()?;
+                builder = builder
+                    .set_buckets_for_metric(Matcher::Full((*name).to_owned()), SECONDS)
+                    .ok()?;
             }
         }
         let handle = builder.install_recorder().ok()?;
@@ -115,13 +199,17 @@ impl DatabaseMetrics {
 
     /// A statement was refused by number.
     pub fn refusal(&self, number: u16) {
-        let labels = [("database", self.database.clone()), ("number", format!("PGH{number:03}"))];
+        let labels = [
+            ("database", self.database.clone()),
+            ("number", format!("PGH{number:03}")),
+        ];
         metrics::counter!("pgherd_refusals_total", &labels).increment(1);
     }
 
     /// A login failed. No label names the database that was asked for: a stranger chooses that text.
     pub fn login_refused() {
-        metrics::counter!("pgherd_client_logins_total", "database" => "", "result" => "refused").increment(1);
+        metrics::counter!("pgherd_client_logins_total", "database" => "", "result" => "refused")
+            .increment(1);
     }
 }
 
@@ -151,7 +239,10 @@ pub struct PoolFigures {
 impl PoolMetrics {
     #[must_use]
     pub fn new(database: &str, shard: &str, user: &str) -> Self {
-        let labels = [("database", database.to_owned()), ("shard", shard.to_owned())];
+        let labels = [
+            ("database", database.to_owned()),
+            ("shard", shard.to_owned()),
+        ];
         let with = |key, value: &str| {
             let [database, shard] = labels.clone();
             [database, shard, (key, value.to_owned())]
@@ -162,7 +253,10 @@ impl PoolMetrics {
             wait_seconds: metrics::histogram!("pgherd_pool_wait_seconds", &labels),
             wait_timeouts: metrics::counter!("pgherd_pool_wait_timeouts_total", &labels),
             logins_ok: metrics::counter!("pgherd_server_logins_total", &with("result", "ok")),
-            logins_failed: metrics::counter!("pgherd_server_logins_total", &with("result", "failed")),
+            logins_failed: metrics::counter!(
+                "pgherd_server_logins_total",
+                &with("result", "failed")
+            ),
             losses: metrics::counter!("pgherd_server_losses_total", &labels),
             labels: with("user", user),
         }
@@ -173,11 +267,19 @@ impl PoolMetrics {
         // Figures of pools are far below 2^52, where a float stops counting.
         #[allow(clippy::cast_precision_loss)]
         let set = |gauge: Gauge, value: usize| gauge.set(value as f64);
-        set(metrics::gauge!("pgherd_pool_size", &self.labels), figures.size);
-        set(metrics::gauge!("pgherd_pool_waiting", &self.labels), figures.waiting);
-        for (state, value) in
-            [("idle", figures.idle), ("active", figures.active), ("connecting", figures.connecting)]
-        {
+        set(
+            metrics::gauge!("pgherd_pool_size", &self.labels),
+            figures.size,
+        );
+        set(
+            metrics::gauge!("pgherd_pool_waiting", &self.labels),
+            figures.waiting,
+        );
+        for (state, value) in [
+            ("idle", figures.idle),
+            ("active", figures.active),
+            ("connecting", figures.connecting),
+        ] {
             let [database, shard, user] = self.labels.clone();
             let labels = [database, shard, user, ("state", state.to_owned())];
             set(metrics::gauge!("pgherd_server_connections", &labels), value);

@@ -28,7 +28,13 @@ pub struct Channel {
 impl Channel {
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { stream, inbox: Vec::new(), consumed: 0, outbox: Vec::new(), sent: 0 }
+        Self {
+            stream,
+            inbox: Vec::new(),
+            consumed: 0,
+            outbox: Vec::new(),
+            sent: 0,
+        }
     }
 
     /// What was read and not consumed.
@@ -82,14 +88,22 @@ impl Channel {
     }
 
     /// Reads once; 0 is the end of the stream.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Reads once into the inbox; 0 is the end of the stream.
-    pub fn poll_receive(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let count = ready!(self.poll_read(cx, scratch))?;
         self.keep(scratch.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
@@ -98,7 +112,11 @@ impl Channel {
     /// Sends the outbox; ready when it is empty and the stream has passed everything on.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.outbox.is_empty() {
-            return if self.stream.is_tls() { Pin::new(&mut self.stream).poll_flush(cx) } else { Poll::Ready(Ok(())) };
+            return if self.stream.is_tls() {
+                Pin::new(&mut self.stream).poll_flush(cx)
+            } else {
+                Poll::Ready(Ok(()))
+            };
         }
         while self.sent < self.outbox.len() {
             let rest = self.outbox.get(self.sent..).unwrap_or_default();
@@ -109,7 +127,11 @@ impl Channel {
         }
         self.sent = 0;
         empty(&mut self.outbox);
-        if self.stream.is_tls() { Pin::new(&mut self.stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
+        if self.stream.is_tls() {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
     /// Sends `bytes` behind what waits in the outbox; what the socket does not take now is kept.

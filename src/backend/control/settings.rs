@@ -94,6 +94,7 @@ pub(super) mod tests {
             connect_timeout: None,
             application_name: None,
             options: None,
+            writable_only: false,
         }
     }
 
