@@ -148,6 +148,7 @@ pub fn socket_dsn(folder: &Path, port: u16, dbname: &str) -> Dsn {
         connect_timeout: None,
         application_name: None,
         options: None,
+        writable_only: false,
     }
 }
 
