@@ -154,6 +154,7 @@ async fn tls_is_used_and_verified_as_the_connection_string_asks() {
         connect_timeout: None,
         application_name: None,
         options: None,
+        writable_only: false,
     };
     let ask = async |dsn: Dsn| {
         let control = Control::new("s", &dsn, ControlLimits::default())?;
