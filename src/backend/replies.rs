@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::wire::decode::{self, Status};
+use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
 /// The longest message that is held back until it is complete; longer ones are judged by their header.
@@ -43,6 +44,8 @@ pub enum Expect {
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.
     Answer(Cow<'static, [u8]>),
+    /// A Parse that is not sent either, since the server has the statement.
+    KnownParse(StatementId),
     /// A Query that was sent to fail: its error is replaced by this one.
     PoisonQuery(Box<[u8]>),
     /// The same with a Parse.
@@ -53,6 +56,15 @@ impl Expect {
     /// Ends the skipping of a failed pipeline.
     fn is_sync(&self) -> bool {
         matches!(self, Expect::Sync | Expect::HiddenSync)
+    }
+
+    /// Takes its place in the order without being sent.
+    fn own_answer(&self) -> Option<&[u8]> {
+        match self {
+            Expect::Answer(bytes) => Some(bytes),
+            Expect::KnownParse(_) => Some(encode::PARSE_COMPLETE),
+            _ => None,
+        }
     }
 
     fn is_simple(&self) -> bool {
@@ -94,6 +106,8 @@ pub struct Replies {
     pub part_rows: u64,
     /// Statements whose Parse failed or was skipped: the server does not have them.
     pub unparsed: Vec<StatementId>,
+    /// Statements that the server has but whose Parse was skipped: the client does not have them.
+    pub unanswered: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
     /// ErrorResponses that the server sent, hidden ones too.
@@ -120,6 +134,7 @@ impl Default for Replies {
             hidden_error: None,
             part_rows: 0,
             unparsed: Vec::new(),
+            unanswered: Vec::new(),
             parameters: Vec::new(),
             errors: 0,
         }
@@ -185,8 +200,10 @@ impl Replies {
                 self.expected.push_back(expect);
             }
             _ if self.skipping && !expect.is_simple() => {}
-            Expect::Answer(bytes) if self.expected.is_empty() => out.extend_from_slice(&bytes),
-            Expect::Answer(_) => self.expected.push_back(expect),
+            _ if expect.own_answer().is_some() => {
+                self.expected.push_back(expect);
+                self.give_answers(out);
+            }
             _ => {
                 // A Query ends what extended messages began.
                 self.unsynced = !expect.is_simple();
@@ -233,7 +250,11 @@ impl Replies {
             }
             self.pass_hidden = false;
             at = end;
-            if matches!(self.expected.front(), Some(Expect::Answer(_))) {
+            if self
+                .expected
+                .front()
+                .is_some_and(|front| front.own_answer().is_some())
+            {
                 out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
                 run = at;
                 self.give_answers(out);
@@ -246,10 +267,9 @@ impl Replies {
     }
 
     fn give_answers(&mut self, out: &mut Vec<u8>) {
-        while let Some(Expect::Answer(_)) = self.expected.front() {
-            if let Some(Expect::Answer(bytes)) = self.expected.pop_front() {
-                out.extend_from_slice(&bytes);
-            }
+        while let Some(answer) = self.expected.front().and_then(Expect::own_answer) {
+            out.extend_from_slice(answer);
+            self.expected.pop_front();
         }
     }
 
@@ -393,10 +413,12 @@ impl Replies {
             if front.is_sync() || front.is_simple() {
                 return;
             }
-            if let Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) =
-                self.expected.pop_front()
-            {
-                self.unparsed.push(id);
+            match self.expected.pop_front() {
+                Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) => {
+                    self.unparsed.push(id);
+                }
+                Some(Expect::KnownParse(id)) => self.unanswered.push(id),
+                _ => {}
             }
         }
         self.skipping = true;
@@ -438,7 +460,6 @@ fn rows_of_tag(whole: Option<&[u8]>) -> Result<u64, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::encode;
 
     const COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
     const READY: &[u8] = b"Z\0\0\0\x05I";
@@ -519,13 +540,14 @@ mod tests {
         let bytes = [ERROR, READY].concat();
         let mut replies = expecting(&[
             Expect::Parse(Some(StatementId(7))),
-            Expect::Answer(Cow::Borrowed(encode::PARSE_COMPLETE)),
+            Expect::KnownParse(StatementId(8)),
             Expect::Bind,
             Expect::Execute,
             Expect::Sync,
         ]);
         assert_eq!(seen(&mut replies, &bytes, 3), bytes);
         assert_eq!(replies.unparsed, [StatementId(7)]);
+        assert_eq!(replies.unanswered, [StatementId(8)]);
         assert!(replies.idle());
     }
 

@@ -292,7 +292,11 @@ impl Server {
         self.held_back.clear();
         self.held_back
             .extend_from_slice(chunk.get(walked.consumed..).unwrap_or_default());
-        if !self.replies.parameters.is_empty() || !self.replies.unparsed.is_empty() {
+        let replies = &self.replies;
+        if !(replies.parameters.is_empty()
+            && replies.unparsed.is_empty()
+            && replies.unanswered.is_empty())
+        {
             self.learn_from_replies();
         }
         Poll::Ready(Ok(walked))
@@ -314,6 +318,7 @@ impl Server {
             }
             self.failed_parses.push(id);
         }
+        self.failed_parses.append(&mut self.replies.unanswered);
     }
 
     fn closed(&mut self) -> Lost {

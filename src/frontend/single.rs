@@ -41,13 +41,22 @@ impl Session {
                 Ok(())
             }
             b'S' => self.sync().await,
-            _ if self.skipping => Ok(()),
+            _ if self.is_skipping() => Ok(()),
             b'P' => self.parse_single(frame).await,
             b'B' => self.bind_single(frame).await,
             b'D' => self.describe_single(frame).await,
             b'C' => self.close(frame).await,
             _ => self.execute_single(frame).await,
         }
+    }
+
+    /// The client was told of an error: extended messages are ignored until Sync, as the server does.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skipping
+            || self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.server.replies.skipping())
     }
 
     pub(super) fn count_statement(&self) {
@@ -238,14 +247,14 @@ impl Session {
         }
         let prepared = self.database.interned.get(parse.tail);
         self.statements.add(parse.name, Arc::clone(&prepared));
-        if !self.transaction.is_idle() {
+        if !self.transaction.is_idle() || (self.held.is_none() && prepared.is_proven()) {
             self.answer(encode::PARSE_COMPLETE);
             return Ok(());
         }
         let held = self.hold(ONLY).await?;
         if held.server.knows(prepared.id) {
-            self.answer(encode::PARSE_COMPLETE);
-        } else if !held.server.replies.skipping() {
+            self.expect(Expect::KnownParse(prepared.id));
+        } else {
             held.server.learns(prepared.id);
             encode::parse(
                 held.server.outbox(),
@@ -282,7 +291,7 @@ impl Session {
                 .statements
                 .unnamed()
                 .ok_or(SessionError::NoUnnamedStatement)?;
-            if held.server.unnamed != Some(id) && !held.server.replies.skipping() {
+            if held.server.unnamed != Some(id) {
                 encode::parse(held.server.outbox(), b"", tail);
                 held.server
                     .replies
@@ -296,7 +305,7 @@ impl Session {
             .named(name)
             .ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
         let server_name = statement_name(prepared.id);
-        if !held.server.knows(prepared.id) && !held.server.replies.skipping() {
+        if !held.server.knows(prepared.id) {
             held.server.learns(prepared.id);
             encode::parse(held.server.outbox(), &server_name, &prepared.tail);
             held.server

@@ -2,7 +2,7 @@
 //! so clients that prepare the same text use one statement of a server.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::replies::StatementId;
@@ -16,6 +16,15 @@ pub struct Prepared {
     pub id: StatementId,
     /// All of the Parse message but the name: text, zero, count of types, types.
     pub tail: Arc<[u8]>,
+    /// A server took it once. A later Parse of the same needs no server: where it fails after all, its Bind says so.
+    proven: AtomicBool,
+}
+
+impl Prepared {
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
 }
 
 /// Prepared statements of all clients of a database, by what was prepared.
@@ -49,6 +58,7 @@ impl Interned {
         let prepared = Arc::new(Prepared {
             id: self.fresh_id(),
             tail: Arc::clone(&tail),
+            proven: AtomicBool::new(false),
         });
         known.insert(tail, Arc::downgrade(&prepared));
         prepared
@@ -63,7 +73,7 @@ pub struct Statements {
     unnamed_tail: Vec<u8>,
     unnamed: Option<StatementId>,
     /// Names whose Parse was not answered yet.
-    unconfirmed: Vec<(Box<[u8]>, StatementId)>,
+    unconfirmed: Vec<(Box<[u8]>, Arc<Prepared>)>,
 }
 
 impl Statements {
@@ -73,7 +83,7 @@ impl Statements {
     }
 
     pub fn add(&mut self, name: &[u8], prepared: Arc<Prepared>) {
-        self.unconfirmed.push((name.into(), prepared.id));
+        self.unconfirmed.push((name.into(), Arc::clone(&prepared)));
         self.named.insert(name.into(), prepared);
     }
 
@@ -105,11 +115,13 @@ impl Statements {
 
     /// The server refused to parse these.
     pub fn parse_failed(&mut self, failed: &[StatementId]) {
-        for (name, id) in &self.unconfirmed {
-            if failed.contains(id) {
+        self.unconfirmed.retain(|(name, prepared)| {
+            let failed = failed.contains(&prepared.id);
+            if failed {
                 self.named.remove(name);
             }
-        }
+            !failed
+        });
         if self.unnamed.is_some_and(|id| failed.contains(&id)) {
             self.unnamed = None;
         }
@@ -117,7 +129,9 @@ impl Statements {
 
     /// Everything sent was answered: what is here now is here to stay.
     pub fn confirm(&mut self) {
-        self.unconfirmed.clear();
+        for (_, prepared) in self.unconfirmed.drain(..) {
+            prepared.proven.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -154,11 +168,14 @@ mod tests {
         let mut statements = Statements::default();
         let good = interned.get(b"SELECT 1\0\0\0");
         statements.add(b"good", Arc::clone(&good));
+        assert!(!good.is_proven());
         statements.confirm();
         let bad = interned.get(b"SELEC\0\0\0");
         statements.add(b"bad", Arc::clone(&bad));
         statements.parse_failed(&[bad.id, good.id]);
         assert!(statements.named(b"bad").is_none());
         assert!(statements.named(b"good").is_some());
+        statements.confirm();
+        assert!(good.is_proven() && !bad.is_proven());
     }
 }
