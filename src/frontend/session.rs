@@ -111,7 +111,12 @@ impl Session {
         let taken = self.take_messages(&received, &mut at).await;
         self.client.put_back(received, at);
         taken?;
-        match self.pump().await {
+        let pumped = self.pump().await;
+        self.database
+            .metrics
+            .sent_bytes
+            .increment(self.client.take_written());
+        match pumped {
             Err(Trouble::Lost(lost)) => self.server_lost(lost),
             Err(Trouble::End(end)) => return Err(end),
             Err(Trouble::Tell(_) | Trouble::Relay(_)) | Ok(()) => {}
