@@ -27,11 +27,16 @@ pub enum Expect {
     Query,
     /// A Query of ours: the same, and none of it is shown.
     HiddenQuery,
-    /// One shard's part of an answer, up to ReadyForQuery: its rows are shown, its description only where `first`;
-    /// tag and error are kept for whoever puts the parts together.
+    /// BEGIN and what follows it, sent late. Nothing is shown, and an error means that what was sent behind it runs
+    /// outside of the transaction: the connection is given up.
+    Prologue,
+    /// One shard's part of an answer to a Query, up to ReadyForQuery: its rows are shown, its description only where
+    /// `first`; tag and error are kept for whoever puts the parts together.
     Part {
         first: bool,
     },
+    /// The same of an Execute. Used where [`Replies::keep_errors`] holds.
+    PartExecute,
     Sync,
     HiddenSync,
     Parse(Option<StatementId>),
@@ -70,7 +75,11 @@ impl Expect {
     fn is_simple(&self) -> bool {
         matches!(
             self,
-            Expect::Query | Expect::HiddenQuery | Expect::Part { .. } | Expect::PoisonQuery(_)
+            Expect::Query
+                | Expect::HiddenQuery
+                | Expect::Prologue
+                | Expect::Part { .. }
+                | Expect::PoisonQuery(_)
         )
     }
 }
@@ -102,6 +111,8 @@ pub struct Replies {
     pub last_words: Option<Vec<u8>>,
     /// The error of a hidden message or of a part.
     pub hidden_error: Option<Vec<u8>>,
+    /// Every error goes to [`Replies::hidden_error`]: the server answers a part of something.
+    pub keep_errors: bool,
     /// Rows that a part's CommandComplete counted.
     pub part_rows: u64,
     /// Statements whose Parse failed or was skipped: the server does not have them.
@@ -132,6 +143,7 @@ impl Default for Replies {
             status: Status::Idle,
             last_words: None,
             hidden_error: None,
+            keep_errors: false,
             part_rows: 0,
             unparsed: Vec::new(),
             unanswered: Vec::new(),
@@ -276,7 +288,8 @@ impl Replies {
     fn judge<'a>(&mut self, tag: u8, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         let front = self.expected.front();
         let hidden = match front {
-            Some(Expect::HiddenQuery) => true,
+            Some(Expect::HiddenQuery | Expect::Prologue) => true,
+            Some(Expect::PartExecute) => tag != b'D',
             Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
             _ => false,
         };
@@ -285,7 +298,7 @@ impl Replies {
         } else {
             Verdict::Forward
         };
-        if tag == b'C' && matches!(front, Some(Expect::Part { .. })) {
+        if tag == b'C' && matches!(front, Some(Expect::Part { .. } | Expect::PartExecute)) {
             self.part_rows += rows_of_tag(whole)?;
         }
         match tag {
@@ -309,7 +322,7 @@ impl Replies {
             b'T' | b'n' => self.settle_or(shown, |front| matches!(front, Expect::Describe)),
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
-                self.settle_or(shown, |front| matches!(front, Expect::Execute))
+                self.settle_or(shown, |front| matches!(front, Expect::Execute | Expect::PartExecute))
             }
             b'G' => {
                 self.begin_copy_in();
@@ -391,6 +404,13 @@ impl Replies {
                 });
             }
             Some(Expect::Query) => return Ok(Verdict::Forward),
+            Some(Expect::Prologue) => {
+                return Err(FrameError::Malformed {
+                    tag: b'E',
+                    what: "refuses to begin a transaction",
+                });
+            }
+            Some(_) if self.keep_errors => Verdict::Hide,
             Some(Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenBind) => Verdict::Hide,
             Some(Expect::PoisonQuery(error)) => {
                 return Ok(Verdict::Replace(Cow::Owned(error.to_vec())));
@@ -433,7 +453,10 @@ impl Replies {
         )?;
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
+            Expect::HiddenQuery
+            | Expect::Prologue
+            | Expect::Part { .. }
+            | Expect::HiddenSync => Some(Verdict::Hide),
             _ => None,
         })
     }

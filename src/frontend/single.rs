@@ -11,7 +11,7 @@ use crate::backend::replies::Expect;
 use crate::backend::server::statement_name;
 use crate::names::ShardId;
 use crate::sql::scan;
-use crate::sql::verb::{Discard, Verb, verb};
+use crate::sql::scan::{Discard, Verb, verb};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
 use crate::wire::frame::Frame;
@@ -267,7 +267,7 @@ impl Session {
     }
 
     /// In a failed transaction without a server, every Parse is refused that does not end it.
-    fn refuses_without_server(&mut self, text: &[u8]) -> Result<bool, Trouble> {
+    pub(super) fn refuses_without_server(&mut self, text: &[u8]) -> Result<bool, Trouble> {
         let Transaction::Failed { untold } = &mut self.transaction else {
             return Ok(false);
         };
@@ -286,33 +286,21 @@ impl Session {
             .held
             .as_mut()
             .ok_or(SessionError::Internal("no server is held"))?;
+        let answers = self.client.outbox();
         if name.is_empty() {
             let (id, tail) = self
                 .statements
                 .unnamed()
                 .ok_or(SessionError::NoUnnamedStatement)?;
-            if held.server.unnamed != Some(id) {
-                encode::parse(held.server.outbox(), b"", tail);
-                held.server
-                    .replies
-                    .expect(Expect::HiddenParse(Some(id)), self.client.outbox());
-                held.server.unnamed = Some(id);
-            }
-            return Ok(Vec::new());
+            return Ok(held.server.ensure(id, tail, true, answers));
         }
         let prepared = self
             .statements
             .named(name)
             .ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
-        let server_name = statement_name(prepared.id);
-        if !held.server.knows(prepared.id) {
-            held.server.learns(prepared.id);
-            encode::parse(held.server.outbox(), &server_name, &prepared.tail);
-            held.server
-                .replies
-                .expect(Expect::HiddenParse(Some(prepared.id)), self.client.outbox());
-        }
-        Ok(server_name)
+        Ok(held
+            .server
+            .ensure(prepared.id, &prepared.tail, false, answers))
     }
 
     /// A statement that can only be the end of a failed transaction is answered here, message by message.

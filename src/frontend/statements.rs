@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::sharded::Shape;
 use crate::backend::replies::StatementId;
 
 /// Entries of [`Interned`] after which the unused ones are thrown out.
@@ -18,9 +19,32 @@ pub struct Prepared {
     pub tail: Arc<[u8]>,
     /// A server took it once. A later Parse of the same needs no server: where it fails after all, its Bind says so.
     proven: AtomicBool,
+    /// Of a sharded database: how it runs.
+    shape: Option<Shape>,
 }
 
 impl Prepared {
+    /// A statement of a sharded database.
+    #[must_use]
+    pub fn planned(id: StatementId, tail: Arc<[u8]>, shape: Shape) -> Self {
+        Self {
+            id,
+            tail,
+            proven: AtomicBool::new(false),
+            shape: Some(shape),
+        }
+    }
+
+    #[must_use]
+    pub fn shape(&self) -> Option<&Shape> {
+        self.shape.as_ref()
+    }
+
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.tail.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)
@@ -59,6 +83,7 @@ impl Interned {
             id: self.fresh_id(),
             tail: Arc::clone(&tail),
             proven: AtomicBool::new(false),
+            shape: None,
         });
         known.insert(tail, Arc::downgrade(&prepared));
         prepared
