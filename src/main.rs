@@ -1,1 +1,5 @@
-fn main() {}
+//! The program: everything it does begins in [`pgherd::app`].
+
+fn main() -> std::process::ExitCode {
+    pgherd::app::main()
+}

@@ -17,6 +17,7 @@ use super::workers::Workers;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::Pools;
 use crate::config::{Config, Listen};
+use crate::error::Report;
 use crate::frontend::{Database, Gate};
 use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
@@ -46,6 +47,20 @@ pub enum StartError {
     },
     #[error("{0}")]
     Snapshot(#[from] SnapshotError),
+}
+
+impl StartError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            StartError::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => {
+                Some("stop what listens there, or name another address in the file".to_owned())
+            }
+            StartError::Snapshot(error) => error.advice(),
+            _ => None,
+        }
+    }
 }
 
 pub struct Proxy {
