@@ -32,6 +32,7 @@ impl SqlState {
     pub const INVALID_CATALOG_NAME: SqlState = SqlState(*b"3D000");
     pub const DEADLOCK_DETECTED: SqlState = SqlState(*b"40P01");
     pub const SYNTAX_ERROR: SqlState = SqlState(*b"42601");
+    pub const DUPLICATE_CURSOR: SqlState = SqlState(*b"42P03");
     pub const DUPLICATE_PREPARED_STATEMENT: SqlState = SqlState(*b"42P05");
     pub const OUT_OF_MEMORY: SqlState = SqlState(*b"53200");
     pub const TOO_MANY_CONNECTIONS: SqlState = SqlState(*b"53300");

@@ -127,6 +127,7 @@ impl Place {
             connect_timeout: None,
             application_name: Some("herd".into()),
             options: Some("-c work_mem=5MB".into()),
+            writable_only: false,
         }
     }
 

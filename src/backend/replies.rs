@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::wire::decode::{self, Status};
+use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
 /// The longest message that is held back until it is complete; longer ones are judged by their header.
@@ -26,11 +27,16 @@ pub enum Expect {
     Query,
     /// A Query of ours: the same, and none of it is shown.
     HiddenQuery,
-    /// One shard's part of an answer, up to ReadyForQuery: its rows are shown, its description only where `first`;
-    /// tag and error are kept for whoever puts the parts together.
+    /// BEGIN and what follows it, sent late. Nothing is shown, and an error means that what was sent behind it runs
+    /// outside of the transaction: the connection is given up.
+    Prologue,
+    /// One shard's part of an answer to a Query, up to ReadyForQuery: its rows are shown, its description only where
+    /// `first`; tag and error are kept for whoever puts the parts together.
     Part {
         first: bool,
     },
+    /// The same of an Execute. Used where [`Replies::keep_errors`] holds.
+    PartExecute,
     Sync,
     HiddenSync,
     Parse(Option<StatementId>),
@@ -43,6 +49,8 @@ pub enum Expect {
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.
     Answer(Cow<'static, [u8]>),
+    /// A Parse that is not sent either, since the server has the statement.
+    KnownParse(StatementId),
     /// A Query that was sent to fail: its error is replaced by this one.
     PoisonQuery(Box<[u8]>),
     /// The same with a Parse.
@@ -55,10 +63,23 @@ impl Expect {
         matches!(self, Expect::Sync | Expect::HiddenSync)
     }
 
+    /// Takes its place in the order without being sent.
+    fn own_answer(&self) -> Option<&[u8]> {
+        match self {
+            Expect::Answer(bytes) => Some(bytes),
+            Expect::KnownParse(_) => Some(encode::PARSE_COMPLETE),
+            _ => None,
+        }
+    }
+
     fn is_simple(&self) -> bool {
         matches!(
             self,
-            Expect::Query | Expect::HiddenQuery | Expect::Part { .. } | Expect::PoisonQuery(_)
+            Expect::Query
+                | Expect::HiddenQuery
+                | Expect::Prologue
+                | Expect::Part { .. }
+                | Expect::PoisonQuery(_)
         )
     }
 }
@@ -90,10 +111,14 @@ pub struct Replies {
     pub last_words: Option<Vec<u8>>,
     /// The error of a hidden message or of a part.
     pub hidden_error: Option<Vec<u8>>,
+    /// Every error goes to [`Replies::hidden_error`]: the server answers a part of something.
+    pub keep_errors: bool,
     /// Rows that a part's CommandComplete counted.
     pub part_rows: u64,
     /// Statements whose Parse failed or was skipped: the server does not have them.
     pub unparsed: Vec<StatementId>,
+    /// Statements that the server has but whose Parse was skipped: the client does not have them.
+    pub unanswered: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
     /// ErrorResponses that the server sent, hidden ones too.
@@ -118,8 +143,10 @@ impl Default for Replies {
             status: Status::Idle,
             last_words: None,
             hidden_error: None,
+            keep_errors: false,
             part_rows: 0,
             unparsed: Vec::new(),
+            unanswered: Vec::new(),
             parameters: Vec::new(),
             errors: 0,
         }
@@ -185,8 +212,10 @@ impl Replies {
                 self.expected.push_back(expect);
             }
             _ if self.skipping && !expect.is_simple() => {}
-            Expect::Answer(bytes) if self.expected.is_empty() => out.extend_from_slice(&bytes),
-            Expect::Answer(_) => self.expected.push_back(expect),
+            _ if expect.own_answer().is_some() => {
+                self.expected.push_back(expect);
+                self.give_answers(out);
+            }
             _ => {
                 // A Query ends what extended messages began.
                 self.unsynced = !expect.is_simple();
@@ -233,7 +262,11 @@ impl Replies {
             }
             self.pass_hidden = false;
             at = end;
-            if matches!(self.expected.front(), Some(Expect::Answer(_))) {
+            if self
+                .expected
+                .front()
+                .is_some_and(|front| front.own_answer().is_some())
+            {
                 out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
                 run = at;
                 self.give_answers(out);
@@ -246,17 +279,17 @@ impl Replies {
     }
 
     fn give_answers(&mut self, out: &mut Vec<u8>) {
-        while let Some(Expect::Answer(_)) = self.expected.front() {
-            if let Some(Expect::Answer(bytes)) = self.expected.pop_front() {
-                out.extend_from_slice(&bytes);
-            }
+        while let Some(answer) = self.expected.front().and_then(Expect::own_answer) {
+            out.extend_from_slice(answer);
+            self.expected.pop_front();
         }
     }
 
     fn judge<'a>(&mut self, tag: u8, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         let front = self.expected.front();
         let hidden = match front {
-            Some(Expect::HiddenQuery) => true,
+            Some(Expect::HiddenQuery | Expect::Prologue) => true,
+            Some(Expect::PartExecute) => tag != b'D',
             Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
             _ => false,
         };
@@ -265,7 +298,7 @@ impl Replies {
         } else {
             Verdict::Forward
         };
-        if tag == b'C' && matches!(front, Some(Expect::Part { .. })) {
+        if tag == b'C' && matches!(front, Some(Expect::Part { .. } | Expect::PartExecute)) {
             self.part_rows += rows_of_tag(whole)?;
         }
         match tag {
@@ -289,7 +322,7 @@ impl Replies {
             b'T' | b'n' => self.settle_or(shown, |front| matches!(front, Expect::Describe)),
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
-                self.settle_or(shown, |front| matches!(front, Expect::Execute))
+                self.settle_or(shown, |front| matches!(front, Expect::Execute | Expect::PartExecute))
             }
             b'G' => {
                 self.begin_copy_in();
@@ -371,6 +404,13 @@ impl Replies {
                 });
             }
             Some(Expect::Query) => return Ok(Verdict::Forward),
+            Some(Expect::Prologue) => {
+                return Err(FrameError::Malformed {
+                    tag: b'E',
+                    what: "refuses to begin a transaction",
+                });
+            }
+            Some(_) if self.keep_errors => Verdict::Hide,
             Some(Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenBind) => Verdict::Hide,
             Some(Expect::PoisonQuery(error)) => {
                 return Ok(Verdict::Replace(Cow::Owned(error.to_vec())));
@@ -393,10 +433,12 @@ impl Replies {
             if front.is_sync() || front.is_simple() {
                 return;
             }
-            if let Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) =
-                self.expected.pop_front()
-            {
-                self.unparsed.push(id);
+            match self.expected.pop_front() {
+                Some(Expect::Parse(Some(id)) | Expect::HiddenParse(Some(id))) => {
+                    self.unparsed.push(id);
+                }
+                Some(Expect::KnownParse(id)) => self.unanswered.push(id),
+                _ => {}
             }
         }
         self.skipping = true;
@@ -411,7 +453,10 @@ impl Replies {
         )?;
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
+            Expect::HiddenQuery
+            | Expect::Prologue
+            | Expect::Part { .. }
+            | Expect::HiddenSync => Some(Verdict::Hide),
             _ => None,
         })
     }
@@ -438,7 +483,6 @@ fn rows_of_tag(whole: Option<&[u8]>) -> Result<u64, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::encode;
 
     const COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
     const READY: &[u8] = b"Z\0\0\0\x05I";
@@ -519,13 +563,14 @@ mod tests {
         let bytes = [ERROR, READY].concat();
         let mut replies = expecting(&[
             Expect::Parse(Some(StatementId(7))),
-            Expect::Answer(Cow::Borrowed(encode::PARSE_COMPLETE)),
+            Expect::KnownParse(StatementId(8)),
             Expect::Bind,
             Expect::Execute,
             Expect::Sync,
         ]);
         assert_eq!(seen(&mut replies, &bytes, 3), bytes);
         assert_eq!(replies.unparsed, [StatementId(7)]);
+        assert_eq!(replies.unanswered, [StatementId(8)]);
         assert!(replies.idle());
     }
 

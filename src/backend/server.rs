@@ -246,6 +246,33 @@ impl Server {
         self.prepared.push_back(id);
     }
 
+    /// Makes sure that the server has a statement, with a hidden Parse if it must; gives the name to bind. One that the
+    /// client did not name takes no place among those that are kept.
+    pub fn ensure(
+        &mut self,
+        id: StatementId,
+        tail: &[u8],
+        unnamed: bool,
+        answers: &mut Vec<u8>,
+    ) -> Vec<u8> {
+        if self.knows(id) {
+            return statement_name(id);
+        }
+        if unnamed && self.unnamed == Some(id) {
+            return Vec::new();
+        }
+        let name = if unnamed {
+            self.unnamed = Some(id);
+            Vec::new()
+        } else {
+            self.learns(id);
+            statement_name(id)
+        };
+        encode::parse(self.outbox(), &name, tail);
+        self.replies.expect(Expect::HiddenParse(Some(id)), answers);
+        name
+    }
+
     /// The statements that the server refused to parse since the last call.
     #[must_use]
     pub fn take_failed_parses(&mut self) -> Vec<StatementId> {
@@ -292,7 +319,11 @@ impl Server {
         self.held_back.clear();
         self.held_back
             .extend_from_slice(chunk.get(walked.consumed..).unwrap_or_default());
-        if !self.replies.parameters.is_empty() || !self.replies.unparsed.is_empty() {
+        let replies = &self.replies;
+        if !(replies.parameters.is_empty()
+            && replies.unparsed.is_empty()
+            && replies.unanswered.is_empty())
+        {
             self.learn_from_replies();
         }
         Poll::Ready(Ok(walked))
@@ -314,6 +345,7 @@ impl Server {
             }
             self.failed_parses.push(id);
         }
+        self.failed_parses.append(&mut self.replies.unanswered);
     }
 
     fn closed(&mut self) -> Lost {
@@ -352,6 +384,24 @@ impl Server {
         })
         .await?;
         Ok(self.replies.hidden_error.take())
+    }
+
+    /// Sends what is in the outbox and gives everything that would be shown to a client, up to the last reply.
+    pub async fn ask(&mut self, worker: &Worker) -> Result<Vec<u8>, Lost> {
+        let mut shown = Vec::new();
+        std::future::poll_fn(|cx| {
+            loop {
+                let _ = self.poll_flush(cx)?;
+                if self.replies.settled() {
+                    return Poll::Ready(Ok::<_, Lost>(()));
+                }
+                let mut scratch = worker.scratch();
+                let walked = ready!(self.poll_replies(cx, &mut scratch, &mut shown))?;
+                shown.extend_from_slice(scratch.get(walked.run).unwrap_or_default());
+            }
+        })
+        .await?;
+        Ok(shown)
     }
 
     /// Nothing has arrived on a connection that should be silent; `cx` is woken when that changes.

@@ -22,6 +22,10 @@ impl Settings {
         self.0.get(name).map(String::as_str)
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// One Query text that leads from `from` to `self`.
     #[must_use]
     pub fn change_from(&self, from: &Settings) -> Vec<u8> {

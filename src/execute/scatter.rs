@@ -17,7 +17,8 @@ pub enum Part {
     Failed(Vec<u8>),
 }
 
-/// Runs what was put into the outboxes, each with an [`crate::backend::replies::Expect::Part`].
+/// Runs what was put into the outboxes, each with an [`Expect::Part`](crate::backend::replies::Expect::Part) or an
+/// [`Expect::PartExecute`](crate::backend::replies::Expect::PartExecute).
 pub async fn scatter(
     client: &mut Channel,
     servers: &mut [&mut Server],
@@ -25,6 +26,9 @@ pub async fn scatter(
 ) -> Result<Part, Broken> {
     std::future::poll_fn(|cx| {
         for server in servers.iter_mut() {
+            server.replies.hidden_error = None;
+            server.replies.part_rows = 0;
+            server.replies.keep_errors = true;
             // What is not sent now goes when it is the server's turn.
             let _ = server.poll_flush(cx)?;
         }
@@ -33,12 +37,11 @@ pub async fn scatter(
     .await?;
     let mut rows = 0;
     for server in servers.iter_mut() {
-        server.replies.hidden_error = None;
-        server.replies.part_rows = 0;
         settle(client, server, worker).await?;
         if let Some(error) = server.replies.hidden_error.take() {
             return Ok(Part::Failed(error));
         }
+        server.replies.keep_errors = false;
         rows += server.replies.part_rows;
     }
     Ok(Part::Rows(rows))

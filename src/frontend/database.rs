@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::backend::pools::Pools;
 use crate::config;
-use crate::names::DatabaseName;
+use crate::names::{DatabaseName, ShardId};
+use crate::placement::Placement;
 use crate::registry::Registry;
 use crate::snapshot::DatabaseSnapshot;
 use crate::telemetry::DatabaseMetrics;
@@ -14,7 +16,9 @@ use crate::wire::authenticate::Authenticator;
 use crate::wire::startup::Policy;
 use crate::wire::tls::Acceptor;
 
-use super::statements::Interned;
+use super::sharded::Plans;
+use super::statements::{Interned, Prepared};
+use super::trouble::SessionError;
 
 /// One database, as clients see it.
 pub struct Database {
@@ -25,6 +29,10 @@ pub struct Database {
     pub metrics: DatabaseMetrics,
     /// The texts of prepared statements, each with its number.
     pub(super) interned: Interned,
+    /// Planned texts, of a database with several shards.
+    plans: Plans,
+    /// Counts the statements that any shard can answer.
+    turns: AtomicU16,
 }
 
 impl Database {
@@ -38,7 +46,27 @@ impl Database {
             pools,
             metrics,
             interned: Interned::default(),
+            plans: Plans::default(),
+            turns: AtomicU16::new(0),
         }
+    }
+
+    /// What a Parse message's tail means on this database.
+    pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
+        let catalog = self.known.catalog.as_ref();
+        let catalog = catalog.ok_or(SessionError::Internal("no catalogue"))?;
+        Ok(self.plans.get(tail, &self.interned, catalog, self.placement()?))
+    }
+
+    pub(super) fn placement(&self) -> Result<&Placement, SessionError> {
+        let placement = self.known.placement.as_deref();
+        placement.ok_or(SessionError::Internal("no placement"))
+    }
+
+    /// One shard after the other.
+    pub(super) fn next_shard(&self) -> ShardId {
+        let count = u16::try_from(self.config.shards.len()).unwrap_or(u16::MAX);
+        ShardId(self.turns.fetch_add(1, Ordering::Relaxed) % count.max(1))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::database::Database;
+use super::sharded::check_settings;
 use super::trouble::Trouble;
 use crate::backend::settings::Settings;
 use crate::backend::worker::Worker;
@@ -50,6 +51,10 @@ pub async fn greeting(
             reported
         }
     };
+    if database.config.is_sharded() {
+        check_settings(settings, &reported)
+            .map_err(|refusal| Refusal::Report(Box::new(refusal)))?;
+    }
     let mut out = Vec::with_capacity(1024);
     for (name, value) in reported.iter() {
         encode::parameter_status(&mut out, name, value);

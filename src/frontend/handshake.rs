@@ -14,6 +14,7 @@ use crate::backend::worker::Worker;
 use crate::config::{AuthMethod, Secret};
 use crate::error::{Report, Severity};
 use crate::names::UserName;
+use crate::planner;
 use crate::registry::Registered;
 use crate::telemetry::DatabaseMetrics;
 use crate::wire::authenticate::{AuthenticationError, Method, Verifier};
@@ -125,18 +126,20 @@ async fn log_in(
     let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
     // Who may not come in learns nothing about databases: authentication is first.
     let mut out = authenticate(stream, parameters.user(), gate).await?;
-    if parameters
-        .replication()
-        .map_err(|error| report(Box::new(error)))?
-        != Replication::No
-    {
-        return Err(report(Box::new(SessionError::Replication)));
-    }
+    let replication = parameters.replication();
+    let replication = replication.map_err(|error| report(Box::new(error)))?;
     let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
     let name = parameters.database();
     let database = gate.databases.get(name).cloned();
     let database =
         database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
+    if replication != Replication::No {
+        return Err(report(if database.config.is_sharded() {
+            Box::new(planner::Refusal::new(planner::Number::Replication))
+        } else {
+            Box::new(SessionError::Replication)
+        }));
+    }
     let user = UserName::from(parameters.user());
     let entry = gate
         .registry

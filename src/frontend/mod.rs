@@ -5,6 +5,7 @@ mod database;
 mod greeting;
 mod handshake;
 mod session;
+mod sharded;
 mod single;
 mod statements;
 mod transaction;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::database::{Database, Gate};
+use super::sharded::Sharded;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use super::trouble::{End, SessionError, Trouble};
@@ -56,6 +57,7 @@ pub(super) struct Session {
     pub pinned: Option<&'static str>,
     /// An extended message failed without a server; all is ignored until Sync.
     pub skipping: bool,
+    pub sharded: Sharded,
     /// The pools of this user, by shard, as far as they were needed.
     pools: Vec<Option<Arc<Pool>>>,
 }
@@ -70,7 +72,9 @@ impl Session {
         settings: Arc<Settings>,
     ) -> Self {
         let pools = database.config.shards.iter().map(|_| None).collect();
-        let pinned = (database.config.pool.mode == PoolMode::Session).then_some("session mode");
+        // On several shards a session has no server of its own.
+        let keeps = database.config.pool.mode == PoolMode::Session && !database.config.is_sharded();
+        let pinned = keeps.then_some("session mode");
         Self {
             client,
             worker,
@@ -84,6 +88,7 @@ impl Session {
             held: None,
             pinned,
             skipping: false,
+            sharded: Sharded::default(),
             pools,
         }
     }
@@ -111,10 +116,15 @@ impl Session {
         let taken = self.take_messages(&received, &mut at).await;
         self.client.put_back(received, at);
         taken?;
-        match self.pump().await {
+        let pumped = self.pump().await;
+        self.database
+            .metrics
+            .sent_bytes
+            .increment(self.client.take_written());
+        match pumped {
             Err(Trouble::Lost(lost)) => self.server_lost(lost),
             Err(Trouble::End(end)) => return Err(end),
-            Err(Trouble::Tell(_) | Trouble::Relay(_)) | Ok(()) => {}
+            Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
         }
         Ok(())
     }
@@ -131,13 +141,10 @@ impl Session {
                 Ok(()) => {}
                 Err(Trouble::End(end)) => return Err(end),
                 Err(Trouble::Lost(lost)) => self.server_lost(lost),
-                Err(Trouble::Tell(report)) => {
-                    let mut error = Vec::new();
-                    encode::error_with_severity(&mut error, &*report, Severity::Error);
-                    self.database
-                        .metrics
-                        .error(report.sqlstate().code(), report.blame().as_str());
-                    self.refuse(frame.tag, error).await?;
+                Err(Trouble::Tell(report)) => self.tell(frame.tag, &*report).await?,
+                Err(Trouble::Refuse(refusal)) => {
+                    self.database.metrics.refusal(refusal.number.value());
+                    self.tell(frame.tag, &refusal).await?;
                 }
                 Err(Trouble::Relay(error)) => self.refuse(frame.tag, error).await?,
             }
@@ -147,6 +154,7 @@ impl Session {
     async fn take(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match frame.tag {
             b'X' => Err(End::Left.into()),
+            _ if self.database.config.is_sharded() => self.take_sharded(frame).await,
             _ => self.take_single(frame).await,
         }
     }
@@ -208,6 +216,9 @@ impl Session {
             return;
         }
         self.statements.confirm();
+        let status = held.server.replies.status;
+        self.stands(status);
+        let Some(held) = &self.held else { return };
         if self.pinned.is_none() && held.server.is_idle() {
             self.give_back();
         }
@@ -252,7 +263,9 @@ impl Session {
         if !Arc::ptr_eq(&server.settings, &self.settings) {
             if *server.settings != *self.settings {
                 let change = self.settings.change_from(&server.settings);
-                if let Some(error) = server.run_hidden(&change, &self.worker).await? {
+                let changed = server.run_hidden(&change, &self.worker).await;
+                // The session does not hold this server yet, so its loss is an error like others.
+                if let Some(error) = changed.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
                     // Some of the settings may be in force now: nobody else gets this server.
                     return Err(Trouble::Relay(error));
                 }
@@ -279,6 +292,15 @@ impl Session {
             .ok_or_else(|| SessionError::Internal("no server is held").into())
     }
 
+    async fn tell(&mut self, tag: u8, report: &(dyn Report + Sync)) -> Result<(), End> {
+        let mut error = Vec::new();
+        encode::error_with_severity(&mut error, report, Severity::Error);
+        self.database
+            .metrics
+            .error(report.sqlstate().code(), report.blame().as_str());
+        self.refuse(tag, error).await
+    }
+
     /// Tells an error in its place. A server in a transaction is made to fail it, so that it stands where the client
     /// believes to stand.
     async fn refuse(&mut self, tag: u8, error: Vec<u8>) -> Result<(), End> {
@@ -289,7 +311,7 @@ impl Session {
             .is_some_and(|held| simple || !held.server.replies.unsynced())
         {
             match self.settle().await {
-                Ok(()) | Err(Trouble::Tell(_) | Trouble::Relay(_)) => {}
+                Ok(()) | Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) => {}
                 Err(Trouble::Lost(lost)) => self.server_lost(lost),
                 Err(Trouble::End(end)) => return Err(end),
             }

@@ -11,7 +11,7 @@ use crate::backend::replies::Expect;
 use crate::backend::server::statement_name;
 use crate::names::ShardId;
 use crate::sql::scan;
-use crate::sql::verb::{Discard, Verb, verb};
+use crate::sql::scan::{Discard, Verb, verb};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
 use crate::wire::frame::Frame;
@@ -41,13 +41,22 @@ impl Session {
                 Ok(())
             }
             b'S' => self.sync().await,
-            _ if self.skipping => Ok(()),
+            _ if self.is_skipping() => Ok(()),
             b'P' => self.parse_single(frame).await,
             b'B' => self.bind_single(frame).await,
             b'D' => self.describe_single(frame).await,
             b'C' => self.close(frame).await,
             _ => self.execute_single(frame).await,
         }
+    }
+
+    /// The client was told of an error: extended messages are ignored until Sync, as the server does.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skipping
+            || self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.server.replies.skipping())
     }
 
     pub(super) fn count_statement(&self) {
@@ -238,14 +247,14 @@ impl Session {
         }
         let prepared = self.database.interned.get(parse.tail);
         self.statements.add(parse.name, Arc::clone(&prepared));
-        if !self.transaction.is_idle() {
+        if !self.transaction.is_idle() || (self.held.is_none() && prepared.is_proven()) {
             self.answer(encode::PARSE_COMPLETE);
             return Ok(());
         }
         let held = self.hold(ONLY).await?;
         if held.server.knows(prepared.id) {
-            self.answer(encode::PARSE_COMPLETE);
-        } else if !held.server.replies.skipping() {
+            self.expect(Expect::KnownParse(prepared.id));
+        } else {
             held.server.learns(prepared.id);
             encode::parse(
                 held.server.outbox(),
@@ -258,7 +267,7 @@ impl Session {
     }
 
     /// In a failed transaction without a server, every Parse is refused that does not end it.
-    fn refuses_without_server(&mut self, text: &[u8]) -> Result<bool, Trouble> {
+    pub(super) fn refuses_without_server(&mut self, text: &[u8]) -> Result<bool, Trouble> {
         let Transaction::Failed { untold } = &mut self.transaction else {
             return Ok(false);
         };
@@ -277,33 +286,21 @@ impl Session {
             .held
             .as_mut()
             .ok_or(SessionError::Internal("no server is held"))?;
+        let answers = self.client.outbox();
         if name.is_empty() {
             let (id, tail) = self
                 .statements
                 .unnamed()
                 .ok_or(SessionError::NoUnnamedStatement)?;
-            if held.server.unnamed != Some(id) && !held.server.replies.skipping() {
-                encode::parse(held.server.outbox(), b"", tail);
-                held.server
-                    .replies
-                    .expect(Expect::HiddenParse(Some(id)), self.client.outbox());
-                held.server.unnamed = Some(id);
-            }
-            return Ok(Vec::new());
+            return Ok(held.server.ensure(id, tail, true, answers));
         }
         let prepared = self
             .statements
             .named(name)
             .ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
-        let server_name = statement_name(prepared.id);
-        if !held.server.knows(prepared.id) && !held.server.replies.skipping() {
-            held.server.learns(prepared.id);
-            encode::parse(held.server.outbox(), &server_name, &prepared.tail);
-            held.server
-                .replies
-                .expect(Expect::HiddenParse(Some(prepared.id)), self.client.outbox());
-        }
-        Ok(server_name)
+        Ok(held
+            .server
+            .ensure(prepared.id, &prepared.tail, false, answers))
     }
 
     /// A statement that can only be the end of a failed transaction is answered here, message by message.

@@ -2,9 +2,10 @@
 //! so clients that prepare the same text use one statement of a server.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::sharded::Shape;
 use crate::backend::replies::StatementId;
 
 /// Entries of [`Interned`] after which the unused ones are thrown out.
@@ -16,6 +17,38 @@ pub struct Prepared {
     pub id: StatementId,
     /// All of the Parse message but the name: text, zero, count of types, types.
     pub tail: Arc<[u8]>,
+    /// A server took it once. A later Parse of the same needs no server: where it fails after all, its Bind says so.
+    proven: AtomicBool,
+    /// Of a sharded database: how it runs.
+    shape: Option<Shape>,
+}
+
+impl Prepared {
+    /// A statement of a sharded database.
+    #[must_use]
+    pub fn planned(id: StatementId, tail: Arc<[u8]>, shape: Shape) -> Self {
+        Self {
+            id,
+            tail,
+            proven: AtomicBool::new(false),
+            shape: Some(shape),
+        }
+    }
+
+    #[must_use]
+    pub fn shape(&self) -> Option<&Shape> {
+        self.shape.as_ref()
+    }
+
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.tail.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
 }
 
 /// Prepared statements of all clients of a database, by what was prepared.
@@ -49,6 +82,8 @@ impl Interned {
         let prepared = Arc::new(Prepared {
             id: self.fresh_id(),
             tail: Arc::clone(&tail),
+            proven: AtomicBool::new(false),
+            shape: None,
         });
         known.insert(tail, Arc::downgrade(&prepared));
         prepared
@@ -63,7 +98,7 @@ pub struct Statements {
     unnamed_tail: Vec<u8>,
     unnamed: Option<StatementId>,
     /// Names whose Parse was not answered yet.
-    unconfirmed: Vec<(Box<[u8]>, StatementId)>,
+    unconfirmed: Vec<(Box<[u8]>, Arc<Prepared>)>,
 }
 
 impl Statements {
@@ -73,7 +108,7 @@ impl Statements {
     }
 
     pub fn add(&mut self, name: &[u8], prepared: Arc<Prepared>) {
-        self.unconfirmed.push((name.into(), prepared.id));
+        self.unconfirmed.push((name.into(), Arc::clone(&prepared)));
         self.named.insert(name.into(), prepared);
     }
 
@@ -105,11 +140,13 @@ impl Statements {
 
     /// The server refused to parse these.
     pub fn parse_failed(&mut self, failed: &[StatementId]) {
-        for (name, id) in &self.unconfirmed {
-            if failed.contains(id) {
+        self.unconfirmed.retain(|(name, prepared)| {
+            let failed = failed.contains(&prepared.id);
+            if failed {
                 self.named.remove(name);
             }
-        }
+            !failed
+        });
         if self.unnamed.is_some_and(|id| failed.contains(&id)) {
             self.unnamed = None;
         }
@@ -117,7 +154,9 @@ impl Statements {
 
     /// Everything sent was answered: what is here now is here to stay.
     pub fn confirm(&mut self) {
-        self.unconfirmed.clear();
+        for (_, prepared) in self.unconfirmed.drain(..) {
+            prepared.proven.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -154,11 +193,14 @@ mod tests {
         let mut statements = Statements::default();
         let good = interned.get(b"SELECT 1\0\0\0");
         statements.add(b"good", Arc::clone(&good));
+        assert!(!good.is_proven());
         statements.confirm();
         let bad = interned.get(b"SELEC\0\0\0");
         statements.add(b"bad", Arc::clone(&bad));
         statements.parse_failed(&[bad.id, good.id]);
         assert!(statements.named(b"bad").is_none());
         assert!(statements.named(b"good").is_some());
+        statements.confirm();
+        assert!(good.is_proven() && !bad.is_proven());
     }
 }

@@ -9,12 +9,7 @@ pub enum Transaction {
     #[default]
     Idle,
     /// BEGIN was answered and not sent: the first statement says where to.
-    Begun {
-        /// What to send first: BEGIN as written, then the savepoints.
-        prologue: Vec<u8>,
-        /// Names of the savepoints in the prologue, in order.
-        savepoints: Vec<Vec<u8>>,
-    },
+    Begun(Begun),
     /// An error ended it; everything but ROLLBACK and COMMIT is refused.
     Failed {
         /// The loss of the server, which the client was not told of yet.
@@ -22,12 +17,83 @@ pub enum Transaction {
     },
 }
 
+/// A transaction that no server knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// BEGIN and SET TRANSACTION as the client wrote them.
+    texts: Vec<Vec<u8>>,
+    savepoints: Vec<Vec<u8>>,
+}
+
+impl Begun {
+    #[must_use]
+    pub fn new(begin: &[u8]) -> Self {
+        Self {
+            texts: vec![begin.to_vec()],
+            savepoints: Vec::new(),
+        }
+    }
+
+    pub fn set_transaction(&mut self, text: &[u8]) {
+        self.texts.push(text.to_vec());
+    }
+
+    #[must_use]
+    pub fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+
+    pub fn savepoint(&mut self, name: &[u8]) {
+        self.savepoints.push(name.to_vec());
+    }
+
+    /// Releases a savepoint and those behind it; `false` where there is none of this name.
+    pub fn release(&mut self, name: &[u8]) -> bool {
+        let found = self.savepoints.iter().rposition(|known| known == name);
+        if let Some(at) = found {
+            self.savepoints.truncate(at);
+        }
+        found.is_some()
+    }
+
+    /// Drops the savepoints behind this one; `false` where there is none of this name.
+    pub fn roll_back_to(&mut self, name: &[u8]) -> bool {
+        let found = self.savepoints.iter().rposition(|known| known == name);
+        if let Some(at) = found {
+            self.savepoints.truncate(at + 1);
+        }
+        found.is_some()
+    }
+
+    /// The same transaction again, as AND CHAIN has it.
+    pub fn chain(&mut self) {
+        self.savepoints.clear();
+    }
+
+    /// One Query text that brings a server to where the client believes to be.
+    #[must_use]
+    pub fn prologue(&self) -> Vec<u8> {
+        let mut prologue = self.texts.join(&b"\n;"[..]);
+        for name in &self.savepoints {
+            prologue.extend_from_slice(b"\n;SAVEPOINT \"");
+            for &byte in name {
+                if byte == b'"' {
+                    prologue.push(byte);
+                }
+                prologue.push(byte);
+            }
+            prologue.push(b'"');
+        }
+        prologue
+    }
+}
+
 impl Transaction {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
             Transaction::Idle => Status::Idle,
-            Transaction::Begun { .. } => Status::InTransaction,
+            Transaction::Begun(_) => Status::InTransaction,
             Transaction::Failed { .. } => Status::Failed,
         }
     }
@@ -39,8 +105,33 @@ impl Transaction {
 
     /// An error of ours, in the middle of it.
     pub fn fail(&mut self) {
-        if let Transaction::Begun { .. } = self {
+        if let Transaction::Begun(_) = self {
             *self = Transaction::Failed { untold: None };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn savepoints_nest_as_on_a_server() {
+        let mut begun = Begun::new(b"BEGIN READ ONLY -- as written");
+        for name in [&b"a"[..], b"b", b"a", b"it\"s"] {
+            begun.savepoint(name);
+        }
+        assert!(begun.roll_back_to(b"a"));
+        assert!(!begun.release(b"it\"s"));
+        assert!(begun.release(b"a"));
+        begun.savepoint(b"it\"s");
+        begun.set_transaction(b"SET TRANSACTION DEFERRABLE");
+        assert_eq!(
+            String::from_utf8(begun.prologue()).unwrap(),
+            "BEGIN READ ONLY -- as written\n;SET TRANSACTION DEFERRABLE\n;\
+             SAVEPOINT \"a\"\n;SAVEPOINT \"b\"\n;SAVEPOINT \"it\"\"s\""
+        );
+        begun.chain();
+        assert!(!begun.has_savepoints() && !begun.release(b"a"));
     }
 }

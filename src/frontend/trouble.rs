@@ -6,6 +6,7 @@ use crate::backend::pool::PoolError;
 use crate::backend::server::Lost;
 use crate::error::{Blame, Report, Severity, SqlState};
 use crate::execute::Broken;
+use crate::planner::Refusal;
 use crate::wire::frame::FrameError;
 
 /// Why a request did not come to its end.
@@ -13,6 +14,8 @@ use crate::wire::frame::FrameError;
 pub enum Trouble {
     /// The client gets this error and the session goes on.
     Tell(Box<dyn Report + Send + Sync>),
+    /// The same, for what is not supported.
+    Refuse(Refusal),
     /// The same, in a server's own words: a whole ErrorResponse.
     Relay(Vec<u8>),
     /// The server that the session had is gone.
@@ -66,6 +69,12 @@ impl From<PoolError> for Trouble {
     }
 }
 
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Trouble::Refuse(refusal)
+    }
+}
+
 impl From<SessionError> for Trouble {
     fn from(error: SessionError) -> Self {
         Trouble::Tell(Box::new(error))
@@ -85,6 +94,12 @@ pub enum SessionError {
     StatementExists(String),
     #[error("portal \"{0}\" does not exist")]
     NoPortal(String),
+    #[error("portal \"{0}\" already exists")]
+    PortalExists(String),
+    #[error("bind message supplies parameters, but the prepared statement requires 0")]
+    ParameterCount,
+    #[error("a table of this statement was made after pgherd read the schema")]
+    SchemaChanged,
     #[error("terminating connection due to administrator command")]
     Ended,
     #[error("no such database: {0}")]
@@ -108,6 +123,9 @@ impl Report for SessionError {
             }
             SessionError::StatementExists(_) => SqlState::DUPLICATE_PREPARED_STATEMENT,
             SessionError::NoPortal(_) => SqlState::INVALID_CURSOR_NAME,
+            SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
+            SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
+            SessionError::SchemaChanged => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
             SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
@@ -141,6 +159,9 @@ impl Report for SessionError {
             }
             SessionError::TooManyClients => {
                 Some("Raise clients_max in the section [proxy].".into())
+            }
+            SessionError::SchemaChanged => {
+                Some("Restart pgherd, so that it reads the schema again.".into())
             }
             SessionError::Replication => Some("Connect to the server itself.".into()),
             _ => None,

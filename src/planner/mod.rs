@@ -1,9 +1,27 @@
 //! Statement + knowledge → [`Plan`], or a numbered [`Refusal`]. Pure: a plan is made once per text and prepared
 //! statement; [`Plan::target`] is what is left to do at each execution.
+//!
+//! A statement runs on one shard only if it is *proven* that no other shard's rows could change its answer; it runs on
+//! all of them only in the shapes of [`scatter`]; everything else is refused. In doubt there is no proof.
+//!
+//! The proof ([`survey`], [`proof`]) is a graph: its nodes are the occurrences of sharded tables in the statement, and
+//! an edge `a → b` says: if only rows of `a` with the key value v can matter, then only such rows of `b` can.
+
+mod explain;
+mod functions;
+mod proof;
+mod refusal;
+mod target;
+
+
+pub use explain::explain;
+pub use refusal::{Entry, Number, Refusal};
+pub use target::{Bound, Parameters, Target, accepts_parameter_type};
 
 use crate::catalog::Catalog;
 use crate::names::ShardId;
 use crate::placement::{KeyType, Placement};
+use crate::sql::Statement;
 
 /// All that planning may look at.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +35,13 @@ pub struct Knowledge<'a> {
 pub struct Plan {
     pub route: Route,
     pub effect: Effect,
+    /// The first word of the command's tag.
+    pub command: Command,
+    /// The value of the sharding key that an INSERT writes, where it is a parameter.
+    pub assigned: Option<Assigned>,
+    /// The statement names a relation that does not exist: PostgreSQL will raise 42P01. If it does not, the catalogue
+    /// is out of date and the answer must not be used.
+    pub must_fail: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +52,7 @@ pub enum Route {
     Any,
     /// The authoritative shard only (system catalogues).
     Authoritative,
-    /// One shard, named by the value of a parameter.
+    /// One shard, named by the value of a parameter (`parameter` counts from 0).
     Key { parameter: u16, key_type: KeyType },
     /// All shards, rows concatenated: a plain projection.
     Every,
@@ -38,4 +63,26 @@ pub enum Route {
 pub enum Effect {
     Read,
     Write,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Select,
+    Insert,
+    Update,
+    Delete,
+}
+
+/// What storing a key does to its value beyond the type's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// A `varchar(n)` cuts blanks beyond n characters and refuses anything else there.
+    pub characters_max: Option<u32>,
+}
+
+/// Decides where a statement runs.
+///
+/// Errors: a [`Refusal`] with its stable number; no statement is sent on a guess.
+pub fn plan(statement: &Statement, knowledge: &Knowledge<'_>) -> Result<Plan, Refusal> {
+    let _ = (statement, knowledge); Err(Refusal::new(Number::NotParsed))
 }

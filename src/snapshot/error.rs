@@ -4,6 +4,7 @@
 //! database would lose or misplace rows, so each of these keeps it from being served.
 
 use crate::backend::control::ControlError;
+use crate::catalog::CatalogError;
 use crate::error::{Blame, Report, SqlState};
 use crate::names::{DatabaseName, ShardName, TableName};
 use crate::placement::PlacementError;
@@ -17,6 +18,8 @@ pub enum SnapshotError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     #[error("database {database}: its shards hold no placement yet")]
     NotInitialised { database: DatabaseName },
     #[error("database {database}: the placement is only half there: shard {} has none", list(.without))]
@@ -118,6 +121,7 @@ impl Report for SnapshotError {
         match self {
             SnapshotError::Control(error) => error.sqlstate(),
             SnapshotError::Placement(error) => error.sqlstate(),
+            SnapshotError::Catalog(error) => error.sqlstate(),
             SnapshotError::Unreadable { .. } | SnapshotError::Interrupted => {
                 SqlState::INTERNAL_ERROR
             }
@@ -128,6 +132,7 @@ impl Report for SnapshotError {
     fn blame(&self) -> Blame {
         match self {
             SnapshotError::Control(error) => error.blame(),
+            SnapshotError::Catalog(error) => error.blame(),
             SnapshotError::RowsMisplaced { .. }
             | SnapshotError::Environment { .. }
             | SnapshotError::MissingTable { .. }
@@ -147,6 +152,7 @@ impl Report for SnapshotError {
     fn advice(&self) -> Option<String> {
         let advice = match self {
             SnapshotError::Control(error) => return error.advice(),
+            SnapshotError::Catalog(error) => return error.advice(),
             SnapshotError::NotInitialised { .. } | SnapshotError::NewRule { .. } => RUN_INIT,
             SnapshotError::HalfInitialised { .. } => RUN_REPAIR,
             SnapshotError::WrongShard { .. } => {

@@ -10,9 +10,8 @@ use super::{
     DatabaseSnapshot, Snapshot, SnapshotError, agreement, controls, on_every, stored, tables,
 };
 use crate::backend::control::{Control, ControlLimits};
-use crate::catalog::Catalog;
-use crate::config::{Config, Database};
-use crate::placement::sql;
+use crate::catalog::{self, Catalog};
+use crate::config::{Config, Database, DefaultTable, TableRule};
 
 /// Loads every database of the configuration.
 ///
@@ -53,7 +52,7 @@ pub async fn load_database(database: &Arc<Database>) -> Result<DatabaseSnapshot,
     keys_are_as_stored(&stored.rules, &columns)?;
 
     let placement = agreement::placement(database, stored)?;
-    let catalog = load_catalog(&controls).await?;
+    let catalog = load_catalog(database, &controls).await?;
     Ok(DatabaseSnapshot {
         config,
         placement: Some(Arc::new(placement)),
@@ -160,12 +159,39 @@ fn keys_are_as_stored(rules: &Rules, columns: &[Tables]) -> Result<(), SnapshotE
     Ok(())
 }
 
-/// The seam to the catalogue: `catalog` owns the questions and reads the answers, this function asks them of the
-/// authoritative shard.
-async fn load_catalog(controls: &[Control]) -> Result<Option<Catalog>, SnapshotError> {
-    let Some(_authoritative) = controls.first() else {
+/// The catalogue as the authoritative shard has it: `catalog` owns the questions and reads the answers.
+async fn load_catalog(
+    database: &Database,
+    controls: &[Control],
+) -> Result<Option<Catalog>, SnapshotError> {
+    let Some(authoritative) = controls.first() else {
         return Ok(None);
     };
-    let _ = sql::EXISTS;
-    Ok(None)
+    let mut answers = Vec::with_capacity(catalog::QUERIES.len());
+    for (_, text) in catalog::QUERIES {
+        answers.push(authoritative.rows(text).await?);
+    }
+    Ok(Some(Catalog::from_rows(&answers, catalog_rules(database))?))
+}
+
+fn catalog_rules(database: &Database) -> catalog::Rules {
+    let rule = |rule: &TableRule| match rule {
+        TableRule::Sharded { key } => catalog::Rule::Sharded {
+            // One column: others were refused before.
+            key: key.first().cloned().unwrap_or_default(),
+        },
+        TableRule::Reference => catalog::Rule::Reference,
+        TableRule::Single(shard) => catalog::Rule::Single(*shard),
+    };
+    catalog::Rules {
+        tables: database
+            .tables
+            .iter()
+            .map(|(table, of)| (table.clone(), rule(of)))
+            .collect(),
+        default: match database.default_table {
+            DefaultTable::Refuse => None,
+            DefaultTable::Shard(shard) => Some(shard),
+        },
+    }
 }

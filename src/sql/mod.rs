@@ -1,8 +1,16 @@
-//! SQL as pgherd needs it: [`scan`] looks at bytes (where statements end, what each one begins with), `understand`
-//! parses one statement into our own model. Pure; sqlparser is named in this room only.
+//! SQL as pgherd needs it: [`scan`] looks at bytes (where statements end, what each one begins with), [`understand`]
+//! parses one statement into our own [`statement`] model. Pure; sqlparser is named in this room only.
 //!
 //! Session state never depends on a parse: BEGIN, SET, COPY and their kin are recognised by the scanner, which takes
 //! any bytes and cannot fail.
 
 pub mod scan;
-pub mod verb;
+pub mod statement;
+mod error;
+mod understand;
+mod verb;
+
+pub use error::Unparsed;
+pub use statement::Statement;
+pub use understand::{TEXT_BYTES_MAX, understand};
+pub use verb::{Discard, Name, fold};

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-pub use super::verb::{Isolation, Modes, Verb, verb};
+pub use super::verb::{Discard, Isolation, Modes, Name, Verb, verb};
 
 /// What a token is; its bytes are `text[token.span]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -773,7 +773,7 @@ const RESERVED: &[&str] = &[
     "with",
 ];
 
-fn is_reserved(word: &[u8]) -> bool {
+pub(super) fn is_reserved(word: &[u8]) -> bool {
     RESERVED
         .binary_search_by(|reserved| reserved.as_bytes().cmp(word))
         .is_ok()

@@ -23,6 +23,8 @@ pub struct Channel {
     /// To be written; the first `sent` bytes are.
     outbox: Vec<u8>,
     sent: usize,
+    /// Bytes written since they were last asked for.
+    written: u64,
 }
 
 impl Channel {
@@ -34,7 +36,13 @@ impl Channel {
             consumed: 0,
             outbox: Vec::new(),
             sent: 0,
+            written: 0,
         }
+    }
+
+    /// How many bytes were written since the last call.
+    pub fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written)
     }
 
     /// What was read and not consumed.
@@ -122,7 +130,10 @@ impl Channel {
             let rest = self.outbox.get(self.sent..).unwrap_or_default();
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.sent += count,
+                count => {
+                    self.sent += count;
+                    self.written += count as u64;
+                }
             }
         }
         self.sent = 0;
@@ -141,7 +152,10 @@ impl Channel {
             while !rest.is_empty() {
                 match Pin::new(&mut self.stream).poll_write(cx, rest)? {
                     Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(count) => rest = rest.get(count..).unwrap_or_default(),
+                    Poll::Ready(count) => {
+                        self.written += count as u64;
+                        rest = rest.get(count..).unwrap_or_default();
+                    }
                     Poll::Pending => break,
                 }
             }

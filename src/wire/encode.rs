@@ -149,6 +149,10 @@ pub fn bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], tail: &[u8]) {
     framed(out, b'B', &[portal, b"\0", statement, b"\0", tail]);
 }
 
+pub fn execute(out: &mut Vec<u8>, portal: &[u8], rows_max: i32) {
+    framed(out, b'E', &[portal, b"\0", &rows_max.to_be_bytes()]);
+}
+
 pub fn describe_statement(out: &mut Vec<u8>, name: &[u8]) {
     framed(out, b'D', &[b"S", name, b"\0"]);
 }

@@ -1,0 +1,322 @@
+//! From the rows of the catalogue queries to a [`Catalog`], checked against the rules.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::error::{CatalogError, TableProblem};
+use super::queries::QUERIES;
+use super::relation::{Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing};
+use super::{Catalog, Function, SYSTEM_SCHEMAS, Volatility};
+use crate::names::TableName;
+use crate::placement::KeyType;
+
+type Rows = [Vec<Option<String>>];
+type Place = (Arc<str>, Arc<str>);
+
+/// A column with what only the rules need to know.
+struct Raw {
+    column: Column,
+    type_schema: String,
+    type_name: String,
+    modifier: i32,
+    deterministic: bool,
+}
+
+pub(super) fn build(rows: &[Vec<Vec<Option<String>>>], rules: Rules) -> Result<Catalog, CatalogError> {
+    let answers = Answers { rows };
+    let mut catalog = Catalog::default();
+    let mut columns = read_columns(&answers.of(1)?)?;
+    let mut problems = Vec::new();
+    let mut found: BTreeMap<Place, Relation> = BTreeMap::new();
+    for row in answers.of(0)?.rows() {
+        let (schema, name): Place = (row.text(0)?.into(), row.text(1)?.into());
+        if SYSTEM_SCHEMAS.contains(&&*schema) {
+            catalog.system.entry(name).or_default().insert(schema);
+            continue;
+        }
+        let raw = columns.remove(&(Arc::clone(&schema), Arc::clone(&name))).unwrap_or_default();
+        let relation = read_relation(&row, &raw, &rules, &mut problems)?;
+        found.insert((schema, name), relation);
+    }
+    note_unique(&answers.of(3)?, &mut found)?;
+    note_foreign_keys(&answers.of(4)?, &mut found)?;
+    if !problems.is_empty() {
+        return Err(CatalogError::Tables(problems));
+    }
+    for ((schema, name), relation) in found {
+        catalog.relations.entry(name).or_default().insert(schema, Arc::new(relation));
+    }
+    catalog.functions = read_functions(&answers.of(2)?)?;
+    read_settings(&answers.of(5)?, &mut catalog)?;
+    for row in answers.of(6)?.rows() {
+        catalog.role_schemas.insert(row.text(0)?.to_owned());
+    }
+    catalog.rules = rules;
+    Ok(catalog)
+}
+
+fn read_columns(answer: &Answer<'_>) -> Result<HashMap<Place, Vec<Raw>>, CatalogError> {
+    let mut columns: HashMap<Place, Vec<Raw>> = HashMap::new();
+    for row in answer.rows() {
+        let column = Column {
+            name: row.text(2)?.to_owned(),
+            type_oid: row.number(3)?,
+            not_null: row.truth(7)?,
+            generated: row.truth(8)?,
+            identity: row.truth(9)?,
+            default: match row.text(10)? {
+                _ if row.truth(9)? => ColumnDefault::Sequence,
+                "sequence" => ColumnDefault::Sequence,
+                "none" => ColumnDefault::None,
+                _ => ColumnDefault::Other,
+            },
+        };
+        let raw = Raw {
+            column,
+            type_schema: row.text(4)?.to_owned(),
+            type_name: row.text(5)?.to_owned(),
+            modifier: row.number(6)?,
+            deterministic: row.truth(11)?,
+        };
+        columns.entry((row.text(0)?.into(), row.text(1)?.into())).or_default().push(raw);
+    }
+    Ok(columns)
+}
+
+fn read_relation(
+    row: &Row<'_>,
+    raw: &[Raw],
+    rules: &Rules,
+    problems: &mut Vec<TableProblem>,
+) -> Result<Relation, CatalogError> {
+    let (schema, name) = (row.text(0)?, row.text(1)?);
+    let standing = match rule_of(rules, schema, name) {
+        Some(Rule::Sharded { key }) => match read_key(key, raw) {
+            Ok(key) => Standing::Sharded(key),
+            Err(problem) => {
+                problems.push(TableProblem { table: format!("{schema}.{name}"), problem });
+                Standing::Unnamed
+            }
+        },
+        Some(Rule::Reference) => Standing::Reference,
+        Some(Rule::Single(shard)) => Standing::Single(*shard),
+        None => rules.default.map_or(Standing::Unnamed, Standing::Single),
+    };
+    Ok(Relation {
+        schema: schema.into(),
+        name: name.into(),
+        kind: match row.text(2)? {
+            "r" => Kind::Table,
+            "p" => Kind::Partitioned,
+            "v" => Kind::View,
+            "m" => Kind::MaterializedView,
+            "f" => Kind::Foreign,
+            "S" => Kind::Sequence,
+            _ => Kind::Other,
+        },
+        standing,
+        columns: raw.iter().map(|raw| raw.column.clone()).collect(),
+        inherits: row.truth(3)?,
+        has_rules: row.truth(4)?,
+        has_triggers: row.truth(5)?,
+        row_security: row.truth(6)?,
+        loose_constraints: Vec::new(),
+    })
+}
+
+fn rule_of<'a>(rules: &'a Rules, schema: &str, name: &str) -> Option<&'a Rule> {
+    let with_schema = |schema: Option<&str>| TableName { schema: schema.map(Into::into), name: name.into() };
+    let bare = || if schema == "public" { rules.tables.get(&with_schema(None)) } else { None };
+    rules.tables.get(&with_schema(Some(schema))).or_else(bare)
+}
+
+/// The key of a sharded table, or why its values cannot be placed.
+fn read_key(name: &str, raw: &[Raw]) -> Result<Key, String> {
+    let Some(raw) = raw.iter().find(|raw| raw.column.name == name) else {
+        return Err(format!("it has no column {name}, which is to be its sharding key"));
+    };
+    let key_type = match (raw.type_schema.as_str(), raw.type_name.as_str()) {
+        ("pg_catalog", "int2") => KeyType::Int2,
+        ("pg_catalog", "int4") => KeyType::Int4,
+        ("pg_catalog", "int8") => KeyType::Int8,
+        ("pg_catalog", "text" | "varchar") => KeyType::Text,
+        ("pg_catalog", "uuid") => KeyType::Uuid,
+        (schema, other) => {
+            return Err(format!(
+                "its sharding key {name} is of type {schema}.{other}; int2, int4, int8, text, varchar and uuid can be keys"
+            ));
+        }
+    };
+    if !raw.deterministic {
+        return Err(format!("its sharding key {name} has a nondeterministic collation: equal values would hash apart"));
+    }
+    // a varchar(n) stores n + 4
+    let characters_max = match u32::try_from(raw.modifier - 4) {
+        Ok(length) if raw.type_name == "varchar" => Some(length),
+        _ => None,
+    };
+    Ok(Key { column: name.to_owned(), key_type, characters_max, generated: raw.column.generated })
+}
+
+/// Unique and exclusion constraints of sharded tables without the key among their columns: two shards may each hold a
+/// row that one server would have refused.
+fn note_unique(answer: &Answer<'_>, found: &mut BTreeMap<Place, Relation>) -> Result<(), CatalogError> {
+    let mut indexes: BTreeMap<(Place, String), Vec<String>> = BTreeMap::new();
+    for row in answer.rows() {
+        let place = (row.text(0)?.into(), row.text(1)?.into());
+        let columns = indexes.entry((place, row.text(2)?.to_owned())).or_default();
+        columns.push(row.optional(3)?.unwrap_or_default().to_owned());
+    }
+    for ((place, name), columns) in indexes {
+        let Some(relation) = found.get_mut(&place) else { continue };
+        let Some(key) = relation.key() else { continue };
+        if !columns.contains(&key.column) {
+            relation.loose_constraints.push(Constraint { name, columns, foreign: false });
+        }
+    }
+    Ok(())
+}
+
+/// Foreign keys between tables whose rows need not meet on one shard.
+fn note_foreign_keys(answer: &Answer<'_>, found: &mut BTreeMap<Place, Relation>) -> Result<(), CatalogError> {
+    let mut keys: BTreeMap<(Place, String, Place), Vec<(String, String)>> = BTreeMap::new();
+    for row in answer.rows() {
+        let from: Place = (row.text(0)?.into(), row.text(1)?.into());
+        let to: Place = (row.text(4)?.into(), row.text(5)?.into());
+        let pair = (row.text(3)?.to_owned(), row.text(6)?.to_owned());
+        keys.entry((from, row.text(2)?.to_owned(), to)).or_default().push(pair);
+    }
+    for ((from, name, to), pairs) in keys {
+        let (Some(holder), Some(target)) = (found.get(&from), found.get(&to)) else { continue };
+        if meet_on_one_shard(holder, target, &pairs) {
+            continue;
+        }
+        let (own, theirs) = pairs.into_iter().unzip();
+        if let Some(target) = found.get_mut(&to) {
+            target.loose_constraints.push(Constraint { name: name.clone(), columns: theirs, foreign: true });
+        }
+        if let Some(holder) = found.get_mut(&from) {
+            holder.loose_constraints.push(Constraint { name, columns: own, foreign: true });
+        }
+    }
+    Ok(())
+}
+
+fn meet_on_one_shard(holder: &Relation, target: &Relation, pairs: &[(String, String)]) -> bool {
+    match (&holder.standing, &target.standing) {
+        (Standing::Sharded(own), Standing::Sharded(theirs)) => {
+            pairs.iter().any(|(from, to)| *from == own.column && *to == theirs.column)
+        }
+        (_, Standing::Reference) => true,
+        (Standing::Single(own), Standing::Single(theirs)) => own == theirs,
+        (Standing::Unnamed, Standing::Unnamed) => true,
+        _ => false,
+    }
+}
+
+fn read_functions(answer: &Answer<'_>) -> Result<HashMap<Arc<str>, Vec<Function>>, CatalogError> {
+    let mut functions: HashMap<Arc<str>, Vec<Function>> = HashMap::new();
+    for row in answer.rows() {
+        let function = Function {
+            schema: row.text(0)?.to_owned(),
+            volatility: match row.text(2)? {
+                "i" => Volatility::Immutable,
+                "s" => Volatility::Stable,
+                _ => Volatility::Volatile,
+            },
+            aggregate: row.truth(3)?,
+            window: row.truth(4)?,
+            returns_set: row.truth(5)?,
+        };
+        functions.entry(row.text(1)?.into()).or_default().push(function);
+    }
+    Ok(functions)
+}
+
+fn read_settings(answer: &Answer<'_>, catalog: &mut Catalog) -> Result<(), CatalogError> {
+    let Some(row) = answer.rows().next() else { return Err(answer.unexpected("there is none")) };
+    catalog.search_path = path_entries(row.text(0)?);
+    catalog.role_paths = row.truth(1)?;
+    catalog.unusual_operators = row.truth(2)?;
+    Ok(())
+}
+
+/// The schemas that a `search_path` lists: names, in quotes where they must be.
+fn path_entries(path: &str) -> Vec<String> {
+    let mut entries = Vec::new();
+    let mut entry = String::new();
+    let mut quoted = false;
+    for character in path.chars() {
+        match character {
+            '"' => {
+                quoted = !quoted;
+            }
+            ',' if !quoted => entries.push(std::mem::take(&mut entry)),
+            ' ' if !quoted => {}
+            other => entry.push(other),
+        }
+    }
+    entries.push(entry);
+    entries.retain(|entry| !entry.is_empty());
+    entries
+}
+
+struct Answers<'a> {
+    rows: &'a [Vec<Vec<Option<String>>>],
+}
+
+struct Answer<'a> {
+    query: &'static str,
+    rows: &'a Rows,
+}
+
+struct Row<'a> {
+    query: &'static str,
+    values: &'a [Option<String>],
+}
+
+impl<'a> Answers<'a> {
+    fn of(&self, query: usize) -> Result<Answer<'a>, CatalogError> {
+        let name = QUERIES.get(query).map_or("?", |(name, _)| name);
+        match self.rows.get(query) {
+            Some(rows) => Ok(Answer { query: name, rows }),
+            None => Err(CatalogError::Row { query: name, reason: "it was not asked" }),
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let query = self.query;
+        self.rows.iter().map(move |values| Row { query, values })
+    }
+
+    fn unexpected(&self, reason: &'static str) -> CatalogError {
+        CatalogError::Row { query: self.query, reason }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn optional(&self, column: usize) -> Result<Option<&'a str>, CatalogError> {
+        match self.values.get(column) {
+            Some(value) => Ok(value.as_deref()),
+            None => Err(CatalogError::Row { query: self.query, reason: "too few columns" }),
+        }
+    }
+
+    fn text(&self, column: usize) -> Result<&'a str, CatalogError> {
+        self.optional(column)?.ok_or(CatalogError::Row { query: self.query, reason: "a NULL" })
+    }
+
+    fn truth(&self, column: usize) -> Result<bool, CatalogError> {
+        match self.text(column)? {
+            "t" | "true" => Ok(true),
+            "f" | "false" => Ok(false),
+            _ => Err(CatalogError::Row { query: self.query, reason: "no truth value" }),
+        }
+    }
+
+    fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, CatalogError> {
+        self.text(column)?.parse().map_err(|_| CatalogError::Row { query: self.query, reason: "no number" })
+    }
+}

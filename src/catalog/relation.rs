@@ -1,0 +1,128 @@
+//! Relations, their columns and their rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::names::{ShardId, TableName};
+use crate::placement::KeyType;
+
+/// What the configuration says of tables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// A name without a schema means `public`.
+    pub tables: BTreeMap<TableName, Rule>,
+    /// Where tables live that are not named; `None` refuses them.
+    pub default: Option<ShardId>,
+}
+
+/// What the configuration says of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    Sharded { key: String },
+    Reference,
+    Single(ShardId),
+}
+
+/// A relation that is not PostgreSQL's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    pub schema: Arc<str>,
+    pub name: Arc<str>,
+    pub kind: Kind,
+    pub standing: Standing,
+    /// In the order of the table; dropped ones are left out.
+    pub columns: Vec<Column>,
+    /// It is a partition, a child or a parent.
+    pub inherits: bool,
+    pub has_rules: bool,
+    /// Triggers that users made; those of foreign keys do not count.
+    pub has_triggers: bool,
+    pub row_security: bool,
+    /// Unique, exclusion and foreign-key constraints that one shard alone cannot keep.
+    pub loose_constraints: Vec<Constraint>,
+}
+
+/// A constraint that holds on each shard but not over all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constraint {
+    pub name: String,
+    /// An expression counts as the column "", which any assignment touches.
+    pub columns: Vec<String>,
+    /// A foreign key, seen from the table that it is on or from the one that it names.
+    pub foreign: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Table,
+    Partitioned,
+    View,
+    MaterializedView,
+    Foreign,
+    Sequence,
+    Other,
+}
+
+/// Where a relation's rows are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    Sharded(Key),
+    Reference,
+    Single(ShardId),
+    /// The configuration does not name it, and unnamed tables are refused.
+    Unnamed,
+}
+
+/// A sharding key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub column: String,
+    pub key_type: KeyType,
+    /// The length of a `varchar(n)`: an INSERT cuts blanks beyond it.
+    pub characters_max: Option<u32>,
+    /// GENERATED ALWAYS AS (…) STORED.
+    pub generated: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub type_oid: u32,
+    pub not_null: bool,
+    pub generated: bool,
+    pub identity: bool,
+    pub default: ColumnDefault,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnDefault {
+    None,
+    /// From a sequence, identity columns included: each shard counts for itself.
+    Sequence,
+    Other,
+}
+
+impl Constraint {
+    /// Whether an assignment to these columns could break it.
+    pub fn is_touched_by<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> bool {
+        columns.any(|column| self.columns.iter().any(|own| own.is_empty() || own == column))
+    }
+}
+
+impl Relation {
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The sharding key, where the relation has one.
+    pub fn key(&self) -> Option<&Key> {
+        match &self.standing {
+            Standing::Sharded(key) => Some(key),
+            Standing::Reference | Standing::Single(_) | Standing::Unnamed => None,
+        }
+    }
+
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}

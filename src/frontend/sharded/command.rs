@@ -1,0 +1,211 @@
+//! BEGIN, COMMIT, savepoints and what clears a session: answered here while no server knows of the transaction, by the
+//! held server otherwise.
+
+use crate::backend::replies::Expect;
+use crate::error::{Severity, SqlState};
+use crate::frontend::session::Session;
+use crate::frontend::transaction::{Begun, Transaction};
+use crate::frontend::trouble::{SessionError, Trouble};
+use crate::planner::{Number, Refusal};
+use crate::sql::scan;
+use crate::sql::scan::{Discard, Verb, verb};
+use crate::wire::encode;
+
+use super::Block;
+
+/// Settings that change what a text means; the plan presumes those of the catalogue.
+const MEANINGS: &[&str] = &[
+    "client_encoding",
+    "names",
+    "role",
+    "search_path",
+    "schema",
+    "session authorization",
+    "session_authorization",
+    "standard_conforming_strings",
+    "transform_null_equals",
+];
+
+/// Whether a setting changes what statements mean.
+pub(in crate::frontend) fn changes_meaning(name: &str) -> bool {
+    MEANINGS
+        .iter()
+        .any(|meaning| name.eq_ignore_ascii_case(meaning))
+}
+
+impl Session {
+    /// Runs a command as far as it is ours. `Some` is the answer, up to its CommandComplete; `None`: a server must
+    /// say it, the held one or else the authoritative one.
+    pub(super) fn command(&mut self, text: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        let text = scan::split(text, true)
+            .into_iter()
+            .next()
+            .and_then(|statement| text.get(statement))
+            .unwrap_or_default();
+        let verb = verb(text);
+        match &verb {
+            Verb::SetLocal { name } if changes_meaning(&String::from_utf8_lossy(name)) => {
+                return Err(Refusal::new(Number::SessionSetting).into());
+            }
+            Verb::SetLocal { .. } | Verb::SetConstraints
+                if matches!(self.transaction, Transaction::Begun(_)) =>
+            {
+                return Err(Refusal::new(Number::SetLocalFirst).into());
+            }
+            Verb::Reset { .. } | Verb::Discard(_) | Verb::Deallocate { .. } | Verb::Unlisten => {
+                return self.clear(&verb).map(Some);
+            }
+            _ => {}
+        }
+        if self.is_in_block() {
+            return Ok(None);
+        }
+        Ok(match std::mem::take(&mut self.transaction) {
+            Transaction::Begun(begun) => self.inside(begun, &verb, text),
+            outside => {
+                self.transaction = outside;
+                self.outside(&verb, text)
+            }
+        })
+    }
+
+    /// In a transaction that no server knows.
+    fn inside(&mut self, mut begun: Begun, verb: &Verb<'_>, text: &[u8]) -> Option<Vec<u8>> {
+        let (answer, goes_on) = match verb {
+            Verb::Begin { well_formed: true, .. } => {
+                let mut answer = warning(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "there is already a transaction in progress",
+                );
+                encode::command_complete(&mut answer, begin_tag(text));
+                (Some(answer), true)
+            }
+            Verb::Commit { chain, well_formed: true } => (Some(tag("COMMIT")), *chain),
+            Verb::Rollback { chain, well_formed: true } => (Some(tag("ROLLBACK")), *chain),
+            Verb::Savepoint { name } => {
+                begun.savepoint(name);
+                (Some(tag("SAVEPOINT")), true)
+            }
+            Verb::Release { name } => (begun.release(name).then(|| tag("RELEASE")), true),
+            Verb::RollbackTo { name } => (begun.roll_back_to(name).then(|| tag("ROLLBACK")), true),
+            Verb::SetTransaction { well_formed: true, .. } if !begun.has_savepoints() => {
+                begun.set_transaction(text);
+                (Some(tag("SET")), true)
+            }
+            _ => (None, true),
+        };
+        if goes_on {
+            if matches!(verb, Verb::Commit { .. } | Verb::Rollback { .. }) && answer.is_some() {
+                begun.chain();
+            }
+            self.transaction = Transaction::Begun(begun);
+        }
+        answer
+    }
+
+    fn outside(&mut self, verb: &Verb<'_>, text: &[u8]) -> Option<Vec<u8>> {
+        match verb {
+            Verb::Begin { well_formed: true, .. } => {
+                self.transaction = Transaction::Begun(Begun::new(text));
+                Some(tag(begin_tag(text)))
+            }
+            Verb::Commit { chain: false, well_formed: true } => {
+                let mut answer = no_transaction();
+                encode::command_complete(&mut answer, "COMMIT");
+                Some(answer)
+            }
+            Verb::Rollback { chain: false, well_formed: true } => {
+                let mut answer = no_transaction();
+                encode::command_complete(&mut answer, "ROLLBACK");
+                Some(answer)
+            }
+            // A warning without effect, or an error: PostgreSQL has the words.
+            _ => None,
+        }
+    }
+
+    /// Commands that drop state of the session. There is none but prepared statements, since nothing else is taken.
+    fn clear(&mut self, verb: &Verb<'_>) -> Result<Vec<u8>, Trouble> {
+        let in_transaction = self.is_in_block() || !self.transaction.is_idle();
+        Ok(tag(match verb {
+            Verb::Deallocate { name: Some(name) } => {
+                if !self.statements.remove(name) {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    return Err(SessionError::NoStatement(name).into());
+                }
+                "DEALLOCATE"
+            }
+            Verb::Deallocate { name: None } => {
+                self.statements.clear();
+                "DEALLOCATE ALL"
+            }
+            Verb::Unlisten => "UNLISTEN",
+            Verb::Discard(Discard::Plans) => "DISCARD PLANS",
+            Verb::Discard(Discard::Sequences) => "DISCARD SEQUENCES",
+            Verb::Discard(Discard::All) if !in_transaction => {
+                self.statements.clear();
+                "DISCARD ALL"
+            }
+            Verb::Discard(Discard::Temp) => "DISCARD TEMP",
+            Verb::Reset { name: None } if !in_transaction => "RESET",
+            _ => return Err(Refusal::new(Number::SessionSetting).into()),
+        }))
+    }
+
+    /// A command as an extended message: by the held server, with its own words, or by us.
+    pub(super) async fn execute_command(&mut self, text: &[u8]) -> Result<(), Trouble> {
+        if let Some(answer) = self.command(text)? {
+            self.answer(answer);
+            return Ok(());
+        }
+        let shard = self.held.as_ref().map_or(super::AUTHORITATIVE, |held| held.shard);
+        if !self.stand_on(shard, crate::planner::Effect::Read).await? {
+            return Ok(());
+        }
+        if matches!(verb(text), Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. }) {
+            self.sharded.block = Block::Ended;
+            self.sharded.wrote = false;
+        }
+        let (Some(held), answers) = (&mut self.held, self.client.outbox()) else {
+            return Ok(());
+        };
+        held.server.unnamed = None;
+        encode::parse(held.server.outbox(), b"", &[text, b"\0\0\0"].concat());
+        held.server.replies.expect(Expect::HiddenParse(None), answers);
+        encode::bind(held.server.outbox(), b"", b"", b"\0\0\0\0\0\0");
+        held.server.replies.expect(Expect::HiddenBind, answers);
+        encode::execute(held.server.outbox(), b"", 0);
+        held.server.replies.expect(Expect::Execute, answers);
+        Ok(())
+    }
+}
+
+fn tag(tag: &str) -> Vec<u8> {
+    let mut answer = Vec::new();
+    encode::command_complete(&mut answer, tag);
+    answer
+}
+
+fn no_transaction() -> Vec<u8> {
+    warning(
+        SqlState::NO_ACTIVE_SQL_TRANSACTION,
+        "there is no transaction in progress",
+    )
+}
+
+fn warning(state: SqlState, text: &str) -> Vec<u8> {
+    let mut answer = Vec::new();
+    encode::notice(&mut answer, Severity::Warning, state, text);
+    answer
+}
+
+/// BEGIN and START TRANSACTION have tags of their own.
+fn begin_tag(text: &[u8]) -> &'static str {
+    let start = scan::tokens(text, true)
+        .next()
+        .is_some_and(|first| {
+            text.get(first.span)
+                .is_some_and(|word| word.eq_ignore_ascii_case(b"start"))
+        });
+    if start { "START TRANSACTION" } else { "BEGIN" }
+}

@@ -1,0 +1,396 @@
+//! Extended protocol: Parse plans and describes, Bind routes, and each server gets the Parse it needs, unseen.
+
+use std::sync::Arc;
+
+use super::plans::{Description, Shape, Work};
+use super::standing::Place;
+use super::{Portal, Run};
+use crate::backend::replies::{Expect, StatementId};
+use crate::frontend::session::Session;
+use crate::frontend::single::lossy;
+use crate::frontend::statements::Prepared;
+use crate::frontend::transaction::Transaction;
+use crate::frontend::trouble::{SessionError, Trouble};
+use crate::planner::{Bound, Effect, Number, Parameters, Plan, Refusal, Target};
+use crate::wire::decode::{self, Named, Parameter};
+use crate::wire::encode;
+use crate::wire::frame::{Frame, HEADER_BYTES, server_header};
+
+/// What the planner sees of a Bind.
+struct BoundParameters<'a> {
+    values: decode::Parameters<'a>,
+    types: &'a [u32],
+}
+
+impl Parameters for BoundParameters<'_> {
+    fn bound(&self, index: u16) -> Option<Bound<'_>> {
+        let index = usize::from(index);
+        let (bytes, binary) = match self.values.get(index)? {
+            Parameter::Null => (None, false),
+            Parameter::Text(bytes) => (Some(bytes), false),
+            Parameter::Binary(bytes) => (Some(bytes), true),
+        };
+        Some(Bound {
+            bytes,
+            binary,
+            type_oid: *self.types.get(index)?,
+        })
+    }
+}
+
+/// The shape of a statement; all of a sharded database have one.
+pub(super) fn shape(prepared: &Prepared) -> Result<&Shape, Trouble> {
+    prepared
+        .shape()
+        .ok_or_else(|| SessionError::Internal("a statement was not planned").into())
+}
+
+pub(super) fn work(prepared: &Prepared) -> Result<&Work, Trouble> {
+    shape(prepared)?
+        .work
+        .as_ref()
+        .map_err(|refusal| refusal.clone().into())
+}
+
+impl Session {
+    pub(super) async fn parse_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let parse = decode::parse(frame.body)?;
+        if !parse.name.is_empty() && self.statements.named(parse.name).is_some() {
+            return Err(SessionError::StatementExists(lossy(parse.name)).into());
+        }
+        self.statements.remove(parse.name);
+        let prepared = self.database.plan(parse.tail)?;
+        if let Transaction::Failed { .. } = self.transaction {
+            self.refuses_without_server(parse.text)?;
+        } else if let Work::Plan(plan) = work(&prepared)? {
+            self.describe(&prepared).await?;
+            if plan.must_fail {
+                return Err(SessionError::SchemaChanged.into());
+            }
+        }
+        let id = prepared.id;
+        self.statements.add(parse.name, prepared);
+        self.expect_known_parse(id);
+        Ok(())
+    }
+
+    /// How the authoritative shard describes a statement. An error of PostgreSQL is the answer to the Parse.
+    pub(super) async fn describe<'p>(
+        &mut self,
+        prepared: &'p Prepared,
+    ) -> Result<&'p Description, Trouble> {
+        let shape = shape(prepared)?;
+        if let Some(known) = shape.description.get() {
+            return Ok(known);
+        }
+        let pool = self
+            .database
+            .pools
+            .describing(&self.user)
+            .ok_or(SessionError::Internal("no shard describes"))?;
+        let mut server = self.borrow(&pool).await?;
+        let nowhere = &mut Vec::new();
+        server.unnamed = None;
+        encode::parse(server.outbox(), b"", &prepared.tail);
+        server.replies.expect(Expect::Parse(None), nowhere);
+        encode::describe_statement(server.outbox(), b"");
+        server.replies.expect(Expect::Describe, nowhere);
+        server.send(encode::SYNC, Expect::Sync, nowhere);
+        let answer = server.ask(&self.worker).await;
+        // The session does not hold this server, so its loss is an error like others.
+        let answer = answer.map_err(|lost| Trouble::Tell(Box::new(lost)))?;
+        pool.give_back(server);
+        let description = description(&answer)?;
+        for &(index, oid) in &shape.declared {
+            if description.parameter_types.get(index) != Some(&oid) {
+                let what = format!("parameter ${} of type {oid}", index + 1);
+                return Err(Refusal::about(Number::ParameterType, what).into());
+            }
+        }
+        Ok(shape.description.get_or_init(|| description))
+    }
+
+    fn expect_known_parse(&mut self, id: StatementId) {
+        match &mut self.held {
+            Some(held) => {
+                let answers = self.client.outbox();
+                held.server.replies.expect(Expect::KnownParse(id), answers);
+            }
+            None => self
+                .client
+                .outbox()
+                .extend_from_slice(encode::PARSE_COMPLETE),
+        }
+    }
+
+    fn prepared(&self, name: &[u8]) -> Result<Arc<Prepared>, Trouble> {
+        match self.statements.named(name) {
+            Some(prepared) => Ok(Arc::clone(prepared)),
+            None if name.is_empty() => Err(SessionError::NoUnnamedStatement.into()),
+            None => Err(SessionError::NoStatement(lossy(name)).into()),
+        }
+    }
+
+    pub(super) async fn bind_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let names = decode::bind_names(frame.body)?;
+        let prepared = self.prepared(names.statement)?;
+        if let Transaction::Failed { .. } = self.transaction {
+            self.refuses_without_server(prepared.text())?;
+        }
+        // One that is on the server is the server's to refuse.
+        let ours = |portal: &Portal| !matches!(portal.run, Run::Held);
+        if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(ours) {
+            return Err(SessionError::PortalExists(lossy(names.portal)).into());
+        }
+        let parameters = decode::bind_parameters(names.tail)?;
+        let run = match work(&prepared)? {
+            Work::Plan(plan) => {
+                match self.bind_plan(&prepared, plan, &names, parameters).await? {
+                    Some(run) => run,
+                    None => return Ok(()),
+                }
+            }
+            command_or_empty => {
+                if !parameters.is_empty() {
+                    return Err(SessionError::ParameterCount.into());
+                }
+                self.answer(encode::BIND_COMPLETE);
+                match command_or_empty {
+                    Work::Command => Run::Command,
+                    _ => Run::Empty,
+                }
+            }
+        };
+        let portal = Portal {
+            prepared,
+            formats: parameters.result_formats.to_vec(),
+            run,
+        };
+        self.sharded.portals.insert(names.portal.into(), portal);
+        Ok(())
+    }
+
+    /// `None`: the client was told of an error that came first.
+    async fn bind_plan(
+        &mut self,
+        prepared: &Prepared,
+        plan: &Plan,
+        names: &decode::BindNames<'_>,
+        values: decode::Parameters<'_>,
+    ) -> Result<Option<Run>, Trouble> {
+        let types = &self.describe(prepared).await?.parameter_types;
+        let target = if values.len() == types.len() {
+            plan.target(self.database.placement()?, &BoundParameters { values, types })?
+        } else {
+            // PostgreSQL has the words for it.
+            Target::Authoritative
+        };
+        // A failed transaction takes nothing but its end, and says so itself.
+        let place = match &self.held {
+            Some(held) if self.is_in_failed_block() => Place::Shard(held.shard),
+            _ => self.place(target)?,
+        };
+        match place {
+            Place::Every => {
+                if !self.leave_shard(plan.effect).await? {
+                    return Ok(None);
+                }
+                self.answer(encode::BIND_COMPLETE);
+                Ok(Some(Run::Scatter(names.tail.to_vec())))
+            }
+            Place::Shard(shard) => {
+                if !self.stand_on(shard, plan.effect).await? {
+                    return Ok(None);
+                }
+                self.bind_on_held(prepared, names);
+                Ok(Some(Run::Held))
+            }
+        }
+    }
+
+    fn bind_on_held(&mut self, prepared: &Prepared, names: &decode::BindNames<'_>) {
+        let Some(held) = &mut self.held else { return };
+        let answers = self.client.outbox();
+        let statement = held.server.ensure(
+            prepared.id,
+            &prepared.tail,
+            names.statement.is_empty(),
+            answers,
+        );
+        encode::bind(held.server.outbox(), names.portal, &statement, names.tail);
+        held.server.replies.expect(Expect::Bind, answers);
+    }
+
+    pub(super) async fn describe_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let answer = match decode::named(b'D', frame.body)? {
+            Named::Statement(name) => {
+                let prepared = self.prepared(name)?;
+                match work(&prepared)? {
+                    Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),
+                    _ => [NO_PARAMETERS, encode::NO_DATA].concat(),
+                }
+            }
+            Named::Portal(name) => {
+                let portal = self.portal(name)?;
+                match work(&portal.prepared)? {
+                    Work::Plan(_) => {
+                        let known = shape(&portal.prepared)?.description.get();
+                        let known =
+                            known.ok_or(SessionError::Internal("bound without description"))?;
+                        with_formats(&known.rows, &portal.formats)?
+                    }
+                    _ => encode::NO_DATA.to_vec(),
+                }
+            }
+        };
+        self.answer(answer);
+        Ok(())
+    }
+
+    fn portal(&self, name: &[u8]) -> Result<&Portal, Trouble> {
+        let portal = self.sharded.portals.get(name);
+        portal.ok_or_else(|| SessionError::NoPortal(lossy(name)).into())
+    }
+
+    pub(super) async fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        if let Named::Portal(name) = decode::named(b'C', frame.body)? {
+            let on_server = match self.sharded.portals.remove(name) {
+                Some(portal) => matches!(portal.run, Run::Held),
+                None => false,
+            };
+            if !on_server {
+                self.answer(encode::CLOSE_COMPLETE);
+                return Ok(());
+            }
+        }
+        self.close(frame).await
+    }
+
+    pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        let execute = decode::execute(frame.body)?;
+        self.count_statement();
+        let portal = self.portal(execute.portal)?;
+        let prepared = Arc::clone(&portal.prepared);
+        match &portal.run {
+            Run::Held => {
+                if let Some(held) = &mut self.held {
+                    held.server.outbox().extend_from_slice(frame.whole);
+                }
+                self.expect(Expect::Execute);
+                Ok(())
+            }
+            Run::Scatter(bind) => {
+                if execute.rows_max > 0 {
+                    return Err(Refusal::new(Number::PortalOverShards).into());
+                }
+                let bind = bind.clone();
+                // Statements between Bind and Execute may have moved the session.
+                if !self.leave_shard(Effect::Read).await? {
+                    return Ok(());
+                }
+                let rows = self.scatter_bound(&prepared, &bind).await?;
+                encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
+                Ok(())
+            }
+            Run::Command => {
+                if let Transaction::Failed { .. } = self.transaction {
+                    self.transaction = Transaction::Idle;
+                    let mut answer = Vec::new();
+                    encode::command_complete(&mut answer, "ROLLBACK");
+                    self.answer(answer);
+                    return Ok(());
+                }
+                self.execute_command(prepared.text()).await
+            }
+            Run::Empty => {
+                self.answer(encode::EMPTY_QUERY);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// ParameterDescription without parameters.
+const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
+
+/// Reads the answers to Parse, Describe and Sync.
+fn description(answer: &[u8]) -> Result<Description, Trouble> {
+    let (mut parameter_types, mut statement, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = answer;
+    while let Some(header) = server_header(rest)? {
+        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
+            break;
+        };
+        match header.tag {
+            b'E' => return Err(Trouble::Relay(frame.to_vec())),
+            b't' => {
+                let body = frame.get(HEADER_BYTES..).unwrap_or_default();
+                parameter_types = decode::parameter_description(body)?;
+                statement.extend_from_slice(frame);
+            }
+            b'T' | b'n' => {
+                rows = frame.to_vec();
+                statement.extend_from_slice(frame);
+            }
+            _ => {}
+        }
+        rest = behind;
+    }
+    if rows.is_empty() {
+        return Err(SessionError::Internal("a statement was not described").into());
+    }
+    Ok(Description {
+        parameter_types,
+        statement,
+        rows,
+    })
+}
+
+/// A RowDescription of a statement as one of its portals, with the formats of its Bind: none, one for all, or one for
+/// each column.
+fn with_formats(rows: &[u8], formats: &[u8]) -> Result<Vec<u8>, Trouble> {
+    let mut rows = rows.to_vec();
+    if rows.first() != Some(&b'T') {
+        return Ok(rows);
+    }
+    let mut columns = Vec::new();
+    decode::row_description(rows.get(HEADER_BYTES..).unwrap_or_default(), |at| {
+        columns.push(HEADER_BYTES + at + 16);
+    })?;
+    for (index, at) in columns.into_iter().enumerate() {
+        let format = match formats.len() {
+            0 => &[0, 0],
+            2 => formats,
+            _ => formats.get(index * 2..index * 2 + 2).unwrap_or(&[0, 0]),
+        };
+        if let Some(place) = rows.get_mut(at..at + 2) {
+            place.copy_from_slice(format);
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two columns without names and zeros for all that is said of them.
+    fn rows(formats: [u8; 2]) -> Vec<u8> {
+        let column = |format| [&[0u8; 18][..], &[format]].concat();
+        let body = [&[0, 2][..], &column(formats[0]), &column(formats[1])].concat();
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&b"T"[..], &length.to_be_bytes(), &body].concat()
+    }
+
+    #[test]
+    fn a_portal_is_described_with_the_formats_of_its_bind() {
+        for (formats, expected) in [
+            (&b""[..], [0, 0]),
+            (b"\0\x01", [1, 1]),
+            (b"\0\0\0\x01", [0, 1]),
+        ] {
+            assert_eq!(with_formats(&rows([0, 0]), formats).unwrap(), rows(expected));
+        }
+        assert_eq!(with_formats(encode::NO_DATA, b"\0\x01").unwrap(), encode::NO_DATA);
+    }
+}

@@ -1,0 +1,158 @@
+//! Requests on a database of several shards: each statement is planned, and runs on the one shard that is proven to
+//! have its rows, on every shard where concatenation is the answer, or not at all.
+//!
+//! A transaction stands on the shard of its first statement; until then BEGIN is only remembered. What would surprise:
+//! a server is never asked for a description here. Statements are described by the authoritative shard, once for all
+//! clients, so types have one OID whatever shard the rows come from.
+
+mod command;
+mod extended;
+mod plans;
+mod scatter;
+mod simple;
+mod standing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use command::changes_meaning;
+pub(super) use plans::{Plans, Shape};
+
+use super::session::Session;
+use super::statements::Prepared;
+use super::trouble::Trouble;
+use crate::backend::settings::Settings;
+use crate::names::ShardId;
+use crate::planner::{Number, Refusal};
+use crate::wire::frame::Frame;
+
+/// The first shard of the file: it describes, and it has the catalogue that clients see.
+const AUTHORITATIVE: ShardId = ShardId(0);
+
+/// Whether the held server is in a transaction that the client began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Block {
+    #[default]
+    None,
+    Open,
+    /// COMMIT or ROLLBACK was sent and not answered yet.
+    Ended,
+}
+
+/// What only a session on several shards has.
+#[derive(Default)]
+pub(super) struct Sharded {
+    block: Block,
+    /// Something was written since the last Sync.
+    wrote: bool,
+    portals: HashMap<Box<[u8]>, Portal>,
+}
+
+/// A bound statement.
+struct Portal {
+    prepared: Arc<Prepared>,
+    /// Result format codes as Bind had them.
+    formats: Vec<u8>,
+    run: Run,
+}
+
+enum Run {
+    /// The portal is on the held server.
+    Held,
+    /// All but the names of its Bind; it is bound on every shard when it is executed.
+    Scatter(Vec<u8>),
+    /// A command about the transaction or the session.
+    Command,
+    Empty,
+}
+
+/// Whether a client may have these settings, and a server that reports these parameters under them, on a database whose
+/// plans presume the settings of the catalogue.
+pub(super) fn check_settings(
+    settings: &Settings,
+    reported: &[(String, String)],
+) -> Result<(), Refusal> {
+    if let Some(name) = settings.names().find(|name| {
+        !REPORTED.iter().any(|(reported, _)| reported == name) && changes_meaning(name)
+    }) {
+        return Err(Refusal::about(Number::SessionSetting, name));
+    }
+    for (name, value) in reported {
+        let wanted = REPORTED.iter().find(|(wanted, _)| wanted == name);
+        if let Some((_, good)) = wanted
+            && !good.contains(&value.as_str())
+        {
+            let number = if name == "client_encoding" {
+                Number::ClientEncoding
+            } else {
+                Number::SessionSetting
+            };
+            return Err(Refusal::about(number, format!("{name} is {value}")));
+        }
+    }
+    Ok(())
+}
+
+/// Parameters that every server reports, with the values under which keys are read rightly. With SQL_ASCII the server
+/// takes the bytes as they are.
+const REPORTED: &[(&str, &[&str])] = &[
+    ("client_encoding", &["UTF8", "SQL_ASCII"]),
+    ("standard_conforming_strings", &["on"]),
+];
+
+impl Session {
+    pub(super) async fn take_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        match frame.tag {
+            b'Q' => self.query_sharded(frame).await,
+            b'F' => {
+                self.count_statement();
+                Err(Refusal::new(Number::FunctionCall).into())
+            }
+            // No COPY ever runs here; PostgreSQL ignores these outside of one.
+            b'd' | b'c' | b'f' => Ok(()),
+            b'H' => {
+                if let Some(held) = &mut self.held {
+                    held.server.outbox().extend_from_slice(frame.whole);
+                }
+                Ok(())
+            }
+            b'S' => {
+                if self.held.is_none() {
+                    self.sharded.portals.clear();
+                    self.statements.confirm();
+                }
+                self.sync().await
+            }
+            _ if self.is_skipping() => Ok(()),
+            b'P' => self.parse_sharded(frame).await,
+            b'B' => self.bind_sharded(frame).await,
+            b'D' => self.describe_sharded(frame).await,
+            b'C' => self.close_sharded(frame).await,
+            _ => self.execute_sharded(frame).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_change_what_a_text_means_are_refused() {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let check = |settings: &[(&str, &str)], reported: &[(&str, &str)]| {
+            let reported: Vec<_> = reported.iter().map(pair).collect();
+            check_settings(&Settings::new(settings.iter().map(pair)), &reported)
+                .map_err(|refusal| refusal.number)
+        };
+        let good = [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
+        assert_eq!(check(&[("DateStyle", "ISO"), ("client_encoding", "utf-8")], &good), Ok(()));
+        for name in ["search_path", "Role", "transform_null_equals"] {
+            assert_eq!(check(&[(name, "x")], &good), Err(Number::SessionSetting), "{name}");
+        }
+        let latin = [("client_encoding", "LATIN1")];
+        assert_eq!(check(&[], &latin), Err(Number::ClientEncoding));
+        let old = [("standard_conforming_strings", "off")];
+        assert_eq!(check(&[], &old), Err(Number::SessionSetting));
+    }
+}

@@ -1,0 +1,155 @@
+//! Where the session stands between its statements: which shard a statement goes to, given the transaction and the
+//! pipeline that it is in.
+
+use super::{AUTHORITATIVE, Block};
+use crate::backend::replies::Expect;
+use crate::execute;
+use crate::frontend::session::{Held, Session};
+use crate::frontend::transaction::Transaction;
+use crate::frontend::trouble::{SessionError, Trouble};
+use crate::names::ShardId;
+use crate::planner::{Effect, Number, Refusal, Target};
+use crate::wire::decode::Status;
+use crate::wire::encode;
+
+/// Where one execution goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Shard(ShardId),
+    Every,
+}
+
+impl Session {
+    /// The held server is in a transaction that the client began and did not end.
+    pub(super) fn is_in_block(&self) -> bool {
+        self.sharded.block == Block::Open
+    }
+
+    /// The held server's transaction has failed: it refuses everything but its end.
+    pub(super) fn is_in_failed_block(&self) -> bool {
+        self.is_in_block()
+            && self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.server.replies.status == Status::Failed)
+    }
+
+    /// Everything sent was answered: what is known of the transaction now is what the server says.
+    pub(in crate::frontend) fn stands(&mut self, status: Status) {
+        self.sharded.wrote = false;
+        self.sharded.block = match status {
+            Status::Idle => Block::None,
+            Status::InTransaction | Status::Failed => Block::Open,
+        };
+        if status == Status::Idle {
+            self.sharded.portals.clear();
+        }
+    }
+
+    /// The place of a statement, or why it has none in this transaction.
+    pub(super) fn place(&self, target: Target) -> Result<Place, Refusal> {
+        if let (true, Some(held)) = (self.is_in_block(), &self.held) {
+            return match target {
+                Target::One(shard) if shard == held.shard => Ok(Place::Shard(shard)),
+                Target::Any => Ok(Place::Shard(held.shard)),
+                Target::Authoritative if held.shard == AUTHORITATIVE => {
+                    Ok(Place::Shard(AUTHORITATIVE))
+                }
+                Target::One(shard) => Err(Refusal::about(
+                    Number::SecondShard,
+                    format!(
+                        "it needs shard {}, the transaction is on {}",
+                        self.shard_name(shard),
+                        self.shard_name(held.shard)
+                    ),
+                )),
+                Target::Authoritative => Err(Refusal::about(
+                    Number::CatalogElsewhere,
+                    format!("the transaction is on {}", self.shard_name(held.shard)),
+                )),
+                Target::Every => Err(Refusal::new(Number::ScatterInTransaction)),
+            };
+        }
+        let begun = !self.transaction.is_idle();
+        match target {
+            Target::One(shard) => Ok(Place::Shard(shard)),
+            Target::Authoritative => Ok(Place::Shard(AUTHORITATIVE)),
+            Target::Any if begun => Ok(Place::Shard(AUTHORITATIVE)),
+            // The shard at hand, or one after the other.
+            Target::Any => Ok(Place::Shard(match &self.held {
+                Some(held) => held.shard,
+                None => self.database.next_shard(),
+            })),
+            Target::Every if begun => Err(Refusal::new(Number::ScatterInTransaction)),
+            Target::Every => Ok(Place::Every),
+        }
+    }
+
+    fn shard_name(&self, shard: ShardId) -> String {
+        let shards = &self.database.config.shards;
+        shards
+            .get(shard.index())
+            .map_or_else(|| shard.0.to_string(), |shard| shard.name.to_string())
+    }
+
+    /// Holds a server of this shard, in the transaction that the client began. Ends what was sent to another one,
+    /// where nothing is lost by it.
+    ///
+    /// `Ok(false)`: that failed, the client was told, and the message at hand is ignored like all up to its Sync.
+    pub(super) async fn stand_on(
+        &mut self,
+        shard: ShardId,
+        effect: Effect,
+    ) -> Result<bool, Trouble> {
+        let begun = matches!(self.transaction, Transaction::Begun(_));
+        if self
+            .held
+            .as_ref()
+            .is_some_and(|held| held.shard != shard || begun)
+            && !self.leave_shard(effect).await?
+        {
+            return Ok(false);
+        }
+        let fresh = self.held.is_none();
+        self.hold(shard).await?;
+        if fresh
+            && let Transaction::Begun(begun) = &self.transaction
+            && let Some(Held { server, .. }) = &mut self.held
+        {
+            encode::query(server.outbox(), &begun.prologue());
+            server
+                .replies
+                .expect(Expect::Prologue, self.client.outbox());
+            self.transaction = Transaction::Idle;
+            self.sharded.block = Block::Open;
+        }
+        self.sharded.wrote |= effect == Effect::Write;
+        Ok(true)
+    }
+
+    /// Ends the held server's part of a pipeline, before another shard's begins. Statements that wrote must succeed or
+    /// fail together, so there it is refused.
+    pub(super) async fn leave_shard(&mut self, next: Effect) -> Result<bool, Trouble> {
+        let wrote = self.sharded.wrote;
+        let Some(held) = &mut self.held else {
+            return Ok(true);
+        };
+        if held.server.replies.unsynced() {
+            if wrote || next == Effect::Write {
+                return Err(Refusal::new(Number::PipelineOverShards).into());
+            }
+            let errors = held.server.replies.errors();
+            held.server
+                .send(encode::SYNC, Expect::HiddenSync, self.client.outbox());
+            execute::settle(&mut self.client, &mut held.server, &self.worker).await?;
+            if held.server.replies.errors() != errors {
+                self.skipping = true;
+            }
+        }
+        self.settle().await?;
+        if self.held.is_some() {
+            return Err(SessionError::Internal("the server cannot be given back").into());
+        }
+        Ok(!self.skipping)
+    }
+}

@@ -1,0 +1,91 @@
+//! Text → [`Statement`], through sqlparser, with four safeguards, since a misread statement would be a wrong answer:
+//!
+//! - the text is short and shallow enough for the parser's recursion (in parsing and in dropping its tree);
+//! - the parser's tokens are the ones that our own scanner, written after PostgreSQL's lexer, finds ([`agree`]);
+//! - every part of the tree is either carried over or named as unknown, never passed over;
+//! - operators bind as in PostgreSQL: a looser one below a tighter one without parentheses is refused ([`expression`]).
+//!
+//! It presumes `standard_conforming_strings = on`; the session sees to that.
+
+mod agree;
+mod expression;
+mod from;
+mod query;
+mod types;
+mod write;
+
+use sqlparser::ast::Statement as Parsed;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Tokenizer;
+
+use super::error::Unparsed;
+use super::statement::{Body, Query, Statement};
+
+/// The longest text that is parsed, in bytes. What is longer is refused on a sharded database.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Nested expressions and queries that the parser may open. Its frames are large: measured on a thread of 2 MiB.
+const NESTING_MAX: usize = 100;
+
+/// Operators of one text. A chain of them becomes a tree as deep as it is long, which is dropped recursively.
+pub(super) const LINKS_MAX: usize = 2000;
+
+/// What every conversion returns.
+type Understood<T> = Result<T, Unparsed>;
+
+/// Parses one statement (without its semicolon; one at the end is taken).
+pub fn understand(text: &str) -> Understood<Statement> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Unparsed::TooLong { max: TEXT_BYTES_MAX });
+    }
+    let ours = agree::Ours::of(text)?;
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| Unparsed::Syntax(error.to_string()))?;
+    ours.agrees_with(&tokens)?;
+    let mut parser =
+        Parser::new(&PostgreSqlDialect {}).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(tokens);
+    let mut parsed = parser.parse_statements().map_err(syntax)?;
+    let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else { return Err(Unparsed::NotOne) };
+    let query = statement_query(&Converter { escapes: ours.escapes }, &statement)?;
+    Ok(Statement { query, parameters: ours.parameters })
+}
+
+fn syntax(error: sqlparser::parser::ParserError) -> Unparsed {
+    match error {
+        sqlparser::parser::ParserError::RecursionLimitExceeded => Unparsed::TooDeep,
+        other => Unparsed::Syntax(other.to_string()),
+    }
+}
+
+fn statement_query(converter: &Converter, statement: &Parsed) -> Understood<Query> {
+    match statement {
+        Parsed::Query(query) => converter.query(query),
+        Parsed::Insert(_) | Parsed::Update(_) | Parsed::Delete(_) | Parsed::Merge(_) => {
+            converter.write(statement).map(plain)
+        }
+        other => {
+            let text = other.to_string();
+            Err(Unparsed::Utility(text.split_whitespace().next().unwrap_or_default().to_uppercase()))
+        }
+    }
+}
+
+/// A query that is its body only.
+fn plain(body: Body) -> Query {
+    Query { with: Vec::new(), recursive: false, body, order_by: Vec::new(), limit: None, locks: Vec::new() }
+}
+
+fn unknown<T>(what: impl Into<String>) -> Understood<T> {
+    Err(Unparsed::Unknown(what.into()))
+}
+
+/// Carries the parser's tree over into ours.
+struct Converter {
+    /// Whether a string of the text has backslash escapes: then the value of such strings is not trusted.
+    escapes: bool,
+}
+
+#[cfg(test)]
+mod tests;
