@@ -58,7 +58,7 @@ fn with_config(path: &Path, work: impl AsyncFnOnce(&Config) -> Exit) -> Exit {
     match serve::background() {
         Ok(runtime) => runtime.block_on(work(&config)),
         Err(error) => {
-            complain_of(&error, None);
+            complain_of(&error, &[]);
             Exit::Failed
         }
     }
@@ -172,7 +172,7 @@ fn tell_init(database: &Database, report: &InitReport) {
             Outcome::Created { .. } => "placement written",
             Outcome::Repaired { shards, .. } if shards.contains(&shard.name) => "repaired",
             _ if rules_changed => "rules brought up to date",
-            _ => "nothing to do",
+            _ => "up to date",
         };
         say(&format!("  {}: {done}", shard.name));
     }
@@ -205,7 +205,7 @@ fn demo(options: DemoOptions) -> Exit {
         Ok(Ok(())) => Exit::Done,
         Ok(Err(error)) => failed(&error),
         Err(error) => {
-            complain_of(&error, None);
+            complain_of(&error, &[]);
             Exit::Failed
         }
     }
@@ -213,9 +213,6 @@ fn demo(options: DemoOptions) -> Exit {
 
 /// A failure at run time, told whole.
 fn failed(error: &impl Report) -> Exit {
-    complain_of(error, error.advice().as_deref());
-    if let Some(detail) = error.detail() {
-        complain(&detail);
-    }
+    complain_of(error, &[error.detail(), error.advice()]);
     Exit::Failed
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::config::{Config, Database};
 use crate::demo::Explained;
 use crate::error::{Blame, Report, SqlState};
-use crate::names::DatabaseName;
+use crate::names::{DatabaseName, ShardId, ShardName};
+use crate::planner::{self, Knowledge, Plan, Refusal, Route};
 use crate::snapshot::{self, DatabaseSnapshot, SnapshotError};
+use crate::sql::understand;
 
 /// Why there is no plan to show.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +18,11 @@ pub enum ExplainError {
     Database { problem: String, names: String },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// Nothing is known that a plan could be made with.
-    #[error("statements on a database of several shards cannot be explained yet")]
-    NoPlanner,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A database of several shards without placement or catalogue: our mistake.
+    #[error("database {0}: nothing is known of its shards")]
+    Unknown(DatabaseName),
 }
 
 impl Report for ExplainError {
@@ -26,7 +30,8 @@ impl Report for ExplainError {
         match self {
             ExplainError::Database { .. } => SqlState::INVALID_CATALOG_NAME,
             ExplainError::Snapshot(error) => error.sqlstate(),
-            ExplainError::NoPlanner => SqlState::FEATURE_NOT_SUPPORTED,
+            ExplainError::Refused(refusal) => refusal.sqlstate(),
+            ExplainError::Unknown(_) => SqlState::INTERNAL_ERROR,
         }
     }
 
@@ -34,13 +39,15 @@ impl Report for ExplainError {
         match self {
             ExplainError::Database { .. } => Blame::Client,
             ExplainError::Snapshot(error) => error.blame(),
-            ExplainError::NoPlanner => Blame::Proxy,
+            ExplainError::Refused(refusal) => refusal.blame(),
+            ExplainError::Unknown(_) => Blame::Proxy,
         }
     }
 
     fn detail(&self) -> Option<String> {
         match self {
             ExplainError::Snapshot(error) => error.detail(),
+            ExplainError::Refused(refusal) => refusal.detail(),
             _ => None,
         }
     }
@@ -49,7 +56,8 @@ impl Report for ExplainError {
         match self {
             ExplainError::Database { names, .. } => Some(format!("the file has: {names}")),
             ExplainError::Snapshot(error) => error.advice(),
-            ExplainError::NoPlanner => None,
+            ExplainError::Refused(refusal) => refusal.advice(),
+            ExplainError::Unknown(_) => None,
         }
     }
 }
@@ -93,18 +101,38 @@ pub(super) fn explain_known(
     known: &DatabaseSnapshot,
     sql: &str,
 ) -> Result<Explained, ExplainError> {
-    let names: Vec<String> = known
+    let names: Vec<ShardName> = known
         .config
         .shards
         .iter()
-        .map(|shard| shard.name.to_string())
+        .map(|shard| shard.name.clone())
         .collect();
     if let [only] = names.as_slice() {
         return Ok(Explained {
             text: format!("one shard {only}, as it is"),
-            shards: names,
+            shards: vec![only.to_string()],
         });
     }
-    let _ = sql;
-    Err(ExplainError::NoPlanner)
+    let (Some(catalog), Some(placement)) = (&known.catalog, &known.placement) else {
+        return Err(ExplainError::Unknown(known.config.name.clone()));
+    };
+    let knowledge = Knowledge { catalog, placement };
+    let statement = understand(sql).map_err(Refusal::from)?;
+    let plan = planner::plan(&statement, &knowledge)?;
+    Ok(Explained {
+        text: planner::explain(&plan, &names),
+        shards: asked(&plan, &names),
+    })
+}
+
+/// The shards that may be asked: of `Any` and of a parameter's key it is one of them.
+fn asked(plan: &Plan, names: &[ShardName]) -> Vec<String> {
+    let one = |shard: ShardId| names.get(shard.index()).map(ToString::to_string);
+    match plan.route {
+        Route::One(shard) => one(shard).into_iter().collect(),
+        Route::Authoritative => one(ShardId(0)).into_iter().collect(),
+        Route::Any | Route::Key { .. } | Route::Every => {
+            names.iter().map(ToString::to_string).collect()
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub(super) fn run(path: &Path) -> Exit {
     log_panics();
     let ended = background().and_then(|runtime| runtime.block_on(serve(&config)));
     ended.unwrap_or_else(|error| {
-        complain_of(&error, None);
+        complain_of(&error, &[]);
         Exit::Failed
     })
 }

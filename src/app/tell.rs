@@ -48,12 +48,14 @@ pub(super) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "pgherd: {line}");
 }
 
-/// What went wrong, and what can be done, on standard error.
-pub(super) fn complain_of(error: &dyn Error, advice: Option<&str>) {
-    complain(&with_causes(error));
-    if let Some(advice) = advice {
-        let _ = writeln!(std::io::stderr().lock(), "    {advice}");
+/// What went wrong on standard error, followed by what else is known of it: detail, advice.
+pub(super) fn complain_of(error: &dyn Error, more: &[Option<String>]) {
+    let mut text = with_causes(error);
+    for more in more.iter().flatten() {
+        text.push_str("\n    ");
+        text.push_str(more);
     }
+    complain(&text);
 }
 
 /// All problems of a configuration on standard error, and the exit code that goes with them.

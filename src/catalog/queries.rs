@@ -58,7 +58,7 @@ SELECT n.nspname, c.relname, f.conname, a.attname, rn.nspname, r.relname, ra.att
 FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid = f.conrelid \
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_class r ON r.oid = f.confrelid \
 JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
-CROSS JOIN LATERAL pg_catalog.unnest(f.conkey, f.confkey) k(attnum, refnum) \
+CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) k(attnum, refnum) \
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
 JOIN pg_catalog.pg_attribute ra ON ra.attrelid = r.oid AND ra.attnum = k.refnum \
 WHERE f.contype = 'f' AND n.nspname !~ '^pg_' ORDER BY 1, 2, 3";
