@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -127,4 +128,38 @@ fn a_port_that_is_taken_is_named_and_the_code_is_1() {
         "{log}"
     );
     assert!(log.contains("another address"), "{log}");
+}
+
+#[test]
+fn the_labels_of_every_metric_are_those_of_the_page() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md"));
+    let page = page.unwrap();
+    let told: BTreeMap<_, _> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `pgherd_")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(" | ").nth(1).unwrap()))
+        .collect();
+    let (proxy, name) = start();
+    proxy.client(&name, "postgres", "").query("SELECT 1");
+    let mut seen = BTreeSet::new();
+    for line in get(proxy.http, "/metrics").1.lines() {
+        let Some((metric, rest)) = line
+            .strip_prefix("pgherd_")
+            .and_then(|line| line.split_once('{'))
+        else {
+            continue;
+        };
+        let metric = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| metric.strip_suffix(suffix))
+            .unwrap_or(metric);
+        let labels: Vec<_> = rest
+            .split("=\"")
+            .map(|part| part.rsplit(['{', ',', '"']).next().unwrap())
+            .filter(|label| label.chars().all(|c| c.is_ascii_lowercase()) && *label != "le")
+            .collect();
+        assert_eq!(labels.join(", "), told[metric], "{line}");
+        seen.insert(metric.to_owned());
+    }
+    assert!(seen.len() >= 14, "{seen:?}");
 }

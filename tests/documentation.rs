@@ -1,0 +1,136 @@
+//! The pages in `docs/` and at the root, held to the code: every metric, every SQLSTATE, every dependency is told of, and
+//! nothing that is not there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pgherd::telemetry::METRICS;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The rows of a page's tables whose first cell is code, as cells; the first without its backticks.
+fn rows(page: &str) -> Vec<Vec<String>> {
+    page.lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells = line.trim_matches('|').split(" | ");
+            cells
+                .map(|cell| cell.trim().trim_matches('`').to_owned())
+                .collect()
+        })
+        .collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_page_of_metrics_is_the_table_of_metrics() {
+    let told: Vec<_> = rows(&page("docs/metrics.md"))
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone(), row[3].clone()))
+        .collect();
+    let real: Vec<_> = METRICS
+        .iter()
+        .map(|(name, kind, _, meaning)| {
+            let kind = format!("{kind:?}").to_lowercase();
+            ((*name).to_owned(), kind, (*meaning).to_owned())
+        })
+        .collect();
+    assert_eq!(told, real);
+}
+
+#[test]
+fn the_page_of_errors_has_every_sqlstate_that_the_code_names_and_no_other() {
+    let constants = page("src/error.rs");
+    let codes: BTreeMap<_, _> = constants
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line
+                .trim()
+                .strip_prefix("pub const ")?
+                .split_once(": SqlState")?;
+            let (_, rest) = rest.split_once("b\"")?;
+            Some((name, &rest[..5]))
+        })
+        .collect();
+    assert!(codes.len() > 20, "{codes:?}");
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut words = BTreeSet::new();
+    for file in files.iter().filter(|file| !file.ends_with("src/error.rs")) {
+        let text = fs::read_to_string(file).unwrap();
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        words.extend(
+            text.split(|c| !is_word(c))
+                .filter(|word| codes.contains_key(word))
+                .map(str::to_owned),
+        );
+    }
+    let used: BTreeSet<_> = words
+        .iter()
+        .map(|word| codes[word.as_str()].to_owned())
+        .filter(|code| code != "00000")
+        .collect();
+    let told: BTreeSet<_> = rows(&page("docs/errors.md"))
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    assert_eq!(told, used);
+}
+
+#[test]
+fn the_pages_name_only_files_that_exist() {
+    let mut pages = vec!["README.md".to_owned(), "ARCHITECTURE.md".to_owned()];
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name();
+        pages.push(format!("docs/{}", name.to_str().unwrap()));
+    }
+    let mut named = 0;
+    for name in &pages {
+        // Between backticks, or as the target of a link.
+        let text = page(name);
+        let spans = text.split('`').skip(1).step_by(2).chain(
+            text.split("](")
+                .skip(1)
+                .filter_map(|rest| rest.split(')').next()),
+        );
+        for span in spans.filter(|span| is_ours(span)) {
+            named += 1;
+            assert!(root().join(span).exists(), "{name} names {span}");
+        }
+    }
+    assert!(named > 15, "only {named} names of files were found");
+}
+
+fn is_ours(span: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let folder = ["docs/", "src/", "tests/", "docker/", "fuzz/", "benches/"]
+        .iter()
+        .any(|folder| span.starts_with(folder));
+    let file = ["Cargo.toml", "sharding.toml", "Makefile", "deny.toml"].contains(&span)
+        || span.ends_with(".md");
+    (folder || file) && span.chars().all(plain)
+}
