@@ -148,6 +148,45 @@ fn a_room_stands_above_all_rooms_that_it_imports() {
 }
 
 #[test]
+fn the_page_has_the_tables_of_this_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let rows: BTreeSet<Vec<String>> = page
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(|line| line.trim_matches('|').split(" | ").map(cell).collect())
+        .collect();
+    for (room, imports) in FLOORS
+        .iter()
+        .filter(|(room, _)| !["main", "lib"].contains(room))
+    {
+        let found = rows
+            .iter()
+            .any(|row| row.len() == 3 && row[1] == *room && row[2] == *imports);
+        assert!(found, "the page does not say of {room}: {imports}");
+    }
+    for (package, places) in DOORS {
+        let row = vec![(*package).to_owned(), (*places).to_owned()];
+        assert!(
+            rows.contains(&row),
+            "the page does not say of {package}: {places}"
+        );
+    }
+    let floors = rows
+        .iter()
+        .filter(|row| row.len() == 3 && row[0].parse::<u8>().is_ok());
+    assert_eq!(
+        floors.count(),
+        FLOORS.len() - 2,
+        "the page has rooms of its own"
+    );
+}
+
+fn cell(text: &str) -> String {
+    text.trim().trim_matches('`').to_owned()
+}
+
+#[test]
 fn every_kind_of_violation_is_caught_with_its_file_and_line() {
     let table: &[(&str, &str, &str)] = &[
         // file, text after the opening line, what is said of it ("" for nothing)

@@ -1,5 +1,5 @@
-//! The pages in `docs/` and at the root, held to the code: every metric, every SQLSTATE, every dependency is told of, and
-//! nothing that is not there.
+//! The pages in `docs/` and at the root, held to the code: every metric, every SQLSTATE and every dependency is told
+//! of, and nothing that is not there.
 
 #![allow(
     clippy::unwrap_used,
@@ -133,4 +133,35 @@ fn is_ours(span: &str) -> bool {
     let file = ["Cargo.toml", "sharding.toml", "Makefile", "deny.toml"].contains(&span)
         || span.ends_with(".md");
     (folder || file) && span.chars().all(plain)
+}
+
+#[test]
+fn the_architecture_gives_a_reason_for_every_dependency_and_for_nothing_else() {
+    let manifest: toml::Table = page("Cargo.toml").parse().unwrap();
+    let direct: BTreeSet<_> = ["dependencies", "dev-dependencies"]
+        .iter()
+        .flat_map(|section| manifest[*section].as_table().unwrap().keys().cloned())
+        .collect();
+    let page = page("ARCHITECTURE.md");
+    let (_, section) = page.split_once("## Dependencies").unwrap();
+    let told: BTreeSet<_> = rows(section)
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    assert_eq!(told, direct);
+}
+
+#[test]
+fn the_configuration_of_the_readme_can_be_used() {
+    let readme = page("README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("userlist.txt"), "\"shop\" \"secret\"\n").unwrap();
+    let config = pgherd::config::parse(text, &folder);
+    fs::remove_dir_all(&folder).unwrap();
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(config.databases["shop"].is_sharded());
 }
