@@ -322,7 +322,9 @@ impl Replies {
             b'T' | b'n' => self.settle_or(shown, |front| matches!(front, Expect::Describe)),
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
-                self.settle_or(shown, |front| matches!(front, Expect::Execute | Expect::PartExecute))
+                self.settle_or(shown, |front| {
+                    matches!(front, Expect::Execute | Expect::PartExecute)
+                })
             }
             b'G' => {
                 self.begin_copy_in();
@@ -453,10 +455,9 @@ impl Replies {
         )?;
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery
-            | Expect::Prologue
-            | Expect::Part { .. }
-            | Expect::HiddenSync => Some(Verdict::Hide),
+            Expect::HiddenQuery | Expect::Prologue | Expect::Part { .. } | Expect::HiddenSync => {
+                Some(Verdict::Hide)
+            }
             _ => None,
         })
     }

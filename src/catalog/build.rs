@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::error::{CatalogError, TableProblem};
 use super::queries::QUERIES;
-use super::relation::{Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing};
+use super::relation::{
+    Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing,
+};
 use super::{Catalog, Function, SYSTEM_SCHEMAS, Volatility};
 use crate::names::TableName;
 use crate::placement::KeyType;
@@ -22,7 +24,10 @@ struct Raw {
     deterministic: bool,
 }
 
-pub(super) fn build(rows: &[Vec<Vec<Option<String>>>], rules: Rules) -> Result<Catalog, CatalogError> {
+pub(super) fn build(
+    rows: &[Vec<Vec<Option<String>>>],
+    rules: Rules,
+) -> Result<Catalog, CatalogError> {
     let answers = Answers { rows };
     let mut catalog = Catalog::default();
     let mut columns = read_columns(&answers.of(1)?)?;
@@ -34,7 +39,9 @@ pub(super) fn build(rows: &[Vec<Vec<Option<String>>>], rules: Rules) -> Result<C
             catalog.system.entry(name).or_default().insert(schema);
             continue;
         }
-        let raw = columns.remove(&(Arc::clone(&schema), Arc::clone(&name))).unwrap_or_default();
+        let raw = columns
+            .remove(&(Arc::clone(&schema), Arc::clone(&name)))
+            .unwrap_or_default();
         let relation = read_relation(&row, &raw, &rules, &mut problems)?;
         found.insert((schema, name), relation);
     }
@@ -44,7 +51,11 @@ pub(super) fn build(rows: &[Vec<Vec<Option<String>>>], rules: Rules) -> Result<C
         return Err(CatalogError::Tables(problems));
     }
     for ((schema, name), relation) in found {
-        catalog.relations.entry(name).or_default().insert(schema, Arc::new(relation));
+        catalog
+            .relations
+            .entry(name)
+            .or_default()
+            .insert(schema, Arc::new(relation));
     }
     catalog.functions = read_functions(&answers.of(2)?)?;
     read_settings(&answers.of(5)?, &mut catalog)?;
@@ -78,7 +89,10 @@ fn read_columns(answer: &Answer<'_>) -> Result<HashMap<Place, Vec<Raw>>, Catalog
             modifier: row.number(6)?,
             deterministic: row.truth(11)?,
         };
-        columns.entry((row.text(0)?.into(), row.text(1)?.into())).or_default().push(raw);
+        columns
+            .entry((row.text(0)?.into(), row.text(1)?.into()))
+            .or_default()
+            .push(raw);
     }
     Ok(columns)
 }
@@ -94,7 +108,10 @@ fn read_relation(
         Some(Rule::Sharded { key }) => match read_key(key, raw) {
             Ok(key) => Standing::Sharded(key),
             Err(problem) => {
-                problems.push(TableProblem { table: format!("{schema}.{name}"), problem });
+                problems.push(TableProblem {
+                    table: format!("{schema}.{name}"),
+                    problem,
+                });
                 Standing::Unnamed
             }
         },
@@ -125,15 +142,26 @@ fn read_relation(
 }
 
 fn rule_of<'a>(rules: &'a Rules, schema: &str, name: &str) -> Option<&'a Rule> {
-    let with_schema = |schema: Option<&str>| TableName { schema: schema.map(Into::into), name: name.into() };
-    let bare = || if schema == "public" { rules.tables.get(&with_schema(None)) } else { None };
+    let with_schema = |schema: Option<&str>| TableName {
+        schema: schema.map(Into::into),
+        name: name.into(),
+    };
+    let bare = || {
+        if schema == "public" {
+            rules.tables.get(&with_schema(None))
+        } else {
+            None
+        }
+    };
     rules.tables.get(&with_schema(Some(schema))).or_else(bare)
 }
 
 /// The key of a sharded table, or why its values cannot be placed.
 fn read_key(name: &str, raw: &[Raw]) -> Result<Key, String> {
     let Some(raw) = raw.iter().find(|raw| raw.column.name == name) else {
-        return Err(format!("it has no column {name}, which is to be its sharding key"));
+        return Err(format!(
+            "it has no column {name}, which is to be its sharding key"
+        ));
     };
     let key_type = match (raw.type_schema.as_str(), raw.type_name.as_str()) {
         ("pg_catalog", "int2") => KeyType::Int2,
@@ -148,19 +176,29 @@ fn read_key(name: &str, raw: &[Raw]) -> Result<Key, String> {
         }
     };
     if !raw.deterministic {
-        return Err(format!("its sharding key {name} has a nondeterministic collation: equal values would hash apart"));
+        return Err(format!(
+            "its sharding key {name} has a nondeterministic collation: equal values would hash apart"
+        ));
     }
     // a varchar(n) stores n + 4
     let characters_max = match u32::try_from(raw.modifier - 4) {
         Ok(length) if raw.type_name == "varchar" => Some(length),
         _ => None,
     };
-    Ok(Key { column: name.to_owned(), key_type, characters_max, generated: raw.column.generated })
+    Ok(Key {
+        column: name.to_owned(),
+        key_type,
+        characters_max,
+        generated: raw.column.generated,
+    })
 }
 
 /// Unique and exclusion constraints of sharded tables without the key among their columns: two shards may each hold a
 /// row that one server would have refused.
-fn note_unique(answer: &Answer<'_>, found: &mut BTreeMap<Place, Relation>) -> Result<(), CatalogError> {
+fn note_unique(
+    answer: &Answer<'_>,
+    found: &mut BTreeMap<Place, Relation>,
+) -> Result<(), CatalogError> {
     let mut indexes: BTreeMap<(Place, String), Vec<String>> = BTreeMap::new();
     for row in answer.rows() {
         let place = (row.text(0)?.into(), row.text(1)?.into());
@@ -168,35 +206,56 @@ fn note_unique(answer: &Answer<'_>, found: &mut BTreeMap<Place, Relation>) -> Re
         columns.push(row.optional(3)?.unwrap_or_default().to_owned());
     }
     for ((place, name), columns) in indexes {
-        let Some(relation) = found.get_mut(&place) else { continue };
+        let Some(relation) = found.get_mut(&place) else {
+            continue;
+        };
         let Some(key) = relation.key() else { continue };
         if !columns.contains(&key.column) {
-            relation.loose_constraints.push(Constraint { name, columns, foreign: false });
+            relation.loose_constraints.push(Constraint {
+                name,
+                columns,
+                foreign: false,
+            });
         }
     }
     Ok(())
 }
 
 /// Foreign keys between tables whose rows need not meet on one shard.
-fn note_foreign_keys(answer: &Answer<'_>, found: &mut BTreeMap<Place, Relation>) -> Result<(), CatalogError> {
+fn note_foreign_keys(
+    answer: &Answer<'_>,
+    found: &mut BTreeMap<Place, Relation>,
+) -> Result<(), CatalogError> {
     let mut keys: BTreeMap<(Place, String, Place), Vec<(String, String)>> = BTreeMap::new();
     for row in answer.rows() {
         let from: Place = (row.text(0)?.into(), row.text(1)?.into());
         let to: Place = (row.text(4)?.into(), row.text(5)?.into());
         let pair = (row.text(3)?.to_owned(), row.text(6)?.to_owned());
-        keys.entry((from, row.text(2)?.to_owned(), to)).or_default().push(pair);
+        keys.entry((from, row.text(2)?.to_owned(), to))
+            .or_default()
+            .push(pair);
     }
     for ((from, name, to), pairs) in keys {
-        let (Some(holder), Some(target)) = (found.get(&from), found.get(&to)) else { continue };
+        let (Some(holder), Some(target)) = (found.get(&from), found.get(&to)) else {
+            continue;
+        };
         if meet_on_one_shard(holder, target, &pairs) {
             continue;
         }
         let (own, theirs) = pairs.into_iter().unzip();
         if let Some(target) = found.get_mut(&to) {
-            target.loose_constraints.push(Constraint { name: name.clone(), columns: theirs, foreign: true });
+            target.loose_constraints.push(Constraint {
+                name: name.clone(),
+                columns: theirs,
+                foreign: true,
+            });
         }
         if let Some(holder) = found.get_mut(&from) {
-            holder.loose_constraints.push(Constraint { name, columns: own, foreign: true });
+            holder.loose_constraints.push(Constraint {
+                name,
+                columns: own,
+                foreign: true,
+            });
         }
     }
     Ok(())
@@ -204,9 +263,9 @@ fn note_foreign_keys(answer: &Answer<'_>, found: &mut BTreeMap<Place, Relation>)
 
 fn meet_on_one_shard(holder: &Relation, target: &Relation, pairs: &[(String, String)]) -> bool {
     match (&holder.standing, &target.standing) {
-        (Standing::Sharded(own), Standing::Sharded(theirs)) => {
-            pairs.iter().any(|(from, to)| *from == own.column && *to == theirs.column)
-        }
+        (Standing::Sharded(own), Standing::Sharded(theirs)) => pairs
+            .iter()
+            .any(|(from, to)| *from == own.column && *to == theirs.column),
         (_, Standing::Reference) => true,
         (Standing::Single(own), Standing::Single(theirs)) => own == theirs,
         (Standing::Unnamed, Standing::Unnamed) => true,
@@ -228,13 +287,18 @@ fn read_functions(answer: &Answer<'_>) -> Result<HashMap<Arc<str>, Vec<Function>
             window: row.truth(4)?,
             returns_set: row.truth(5)?,
         };
-        functions.entry(row.text(1)?.into()).or_default().push(function);
+        functions
+            .entry(row.text(1)?.into())
+            .or_default()
+            .push(function);
     }
     Ok(functions)
 }
 
 fn read_settings(answer: &Answer<'_>, catalog: &mut Catalog) -> Result<(), CatalogError> {
-    let Some(row) = answer.rows().next() else { return Err(answer.unexpected("there is none")) };
+    let Some(row) = answer.rows().next() else {
+        return Err(answer.unexpected("there is none"));
+    };
     catalog.search_path = path_entries(row.text(0)?);
     catalog.role_paths = row.truth(1)?;
     catalog.unusual_operators = row.truth(2)?;
@@ -280,7 +344,10 @@ impl<'a> Answers<'a> {
         let name = QUERIES.get(query).map_or("?", |(name, _)| name);
         match self.rows.get(query) {
             Some(rows) => Ok(Answer { query: name, rows }),
-            None => Err(CatalogError::Row { query: name, reason: "it was not asked" }),
+            None => Err(CatalogError::Row {
+                query: name,
+                reason: "it was not asked",
+            }),
         }
     }
 }
@@ -292,7 +359,10 @@ impl<'a> Answer<'a> {
     }
 
     fn unexpected(&self, reason: &'static str) -> CatalogError {
-        CatalogError::Row { query: self.query, reason }
+        CatalogError::Row {
+            query: self.query,
+            reason,
+        }
     }
 }
 
@@ -300,23 +370,35 @@ impl<'a> Row<'a> {
     fn optional(&self, column: usize) -> Result<Option<&'a str>, CatalogError> {
         match self.values.get(column) {
             Some(value) => Ok(value.as_deref()),
-            None => Err(CatalogError::Row { query: self.query, reason: "too few columns" }),
+            None => Err(CatalogError::Row {
+                query: self.query,
+                reason: "too few columns",
+            }),
         }
     }
 
     fn text(&self, column: usize) -> Result<&'a str, CatalogError> {
-        self.optional(column)?.ok_or(CatalogError::Row { query: self.query, reason: "a NULL" })
+        self.optional(column)?.ok_or(CatalogError::Row {
+            query: self.query,
+            reason: "a NULL",
+        })
     }
 
     fn truth(&self, column: usize) -> Result<bool, CatalogError> {
         match self.text(column)? {
             "t" | "true" => Ok(true),
             "f" | "false" => Ok(false),
-            _ => Err(CatalogError::Row { query: self.query, reason: "no truth value" }),
+            _ => Err(CatalogError::Row {
+                query: self.query,
+                reason: "no truth value",
+            }),
         }
     }
 
     fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, CatalogError> {
-        self.text(column)?.parse().map_err(|_| CatalogError::Row { query: self.query, reason: "no number" })
+        self.text(column)?.parse().map_err(|_| CatalogError::Row {
+            query: self.query,
+            reason: "no number",
+        })
     }
 }

@@ -8,7 +8,10 @@ use crate::error::{Blame, Report, SqlState};
 pub enum CatalogError {
     /// The rows are not those of the queries: our bug, or a server that is no PostgreSQL.
     #[error("the catalogue query {query} answered an unexpected row: {reason}")]
-    Row { query: &'static str, reason: &'static str },
+    Row {
+        query: &'static str,
+        reason: &'static str,
+    },
     /// Every table whose rule cannot be kept.
     #[error("{}", join(.0))]
     Tables(Vec<TableProblem>),
@@ -22,7 +25,10 @@ pub struct TableProblem {
 }
 
 fn join(problems: &[TableProblem]) -> String {
-    let lines: Vec<String> = problems.iter().map(|each| format!("table {}: {}", each.table, each.problem)).collect();
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|each| format!("table {}: {}", each.table, each.problem))
+        .collect();
     lines.join("; ")
 }
 

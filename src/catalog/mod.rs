@@ -78,7 +78,10 @@ impl Catalog {
     /// Reads the answers to [`QUERIES`], in their order, each a list of rows of text values.
     ///
     /// Errors: a column that is not there, a value that is no such value, and every rule that the schema contradicts.
-    pub fn from_rows(rows: &[Vec<Vec<Option<String>>>], rules: Rules) -> Result<Self, CatalogError> {
+    pub fn from_rows(
+        rows: &[Vec<Vec<Option<String>>>],
+        rules: Rules,
+    ) -> Result<Self, CatalogError> {
         build::build(rows, rules)
     }
 
@@ -104,7 +107,10 @@ impl Catalog {
     fn resolve_by_path(&self, name: &str) -> Resolved {
         let none = BTreeMap::new();
         let found = self.relations.get(name).unwrap_or(&none);
-        let in_catalog = self.system.get(name).is_some_and(|schemas| schemas.contains("pg_catalog"));
+        let in_catalog = self
+            .system
+            .get(name)
+            .is_some_and(|schemas| schemas.contains("pg_catalog"));
         let may_differ = found.keys().any(|schema| self.could_be_meant(schema));
         if found.len() + usize::from(in_catalog) > 1 && may_differ {
             return Resolved::Ambiguous(found.keys().map(ToString::to_string).collect());
@@ -136,14 +142,16 @@ impl Catalog {
     /// The search path as PostgreSQL walks it: `pg_catalog` first unless it is listed.
     fn path(&self) -> impl Iterator<Item = &str> {
         let listed = self.search_path.iter().map(String::as_str);
-        let implied = (!self.search_path.iter().any(|schema| schema == "pg_catalog")).then_some("pg_catalog");
+        let implied =
+            (!self.search_path.iter().any(|schema| schema == "pg_catalog")).then_some("pg_catalog");
         implied.into_iter().chain(listed)
     }
 
     /// Whether a schema may come first for one client and not for another.
     fn could_be_meant(&self, schema: &str) -> bool {
         self.role_paths
-            || (self.role_schemas.contains(schema) && self.search_path.iter().any(|listed| listed == "$user"))
+            || (self.role_schemas.contains(schema)
+                && self.search_path.iter().any(|listed| listed == "$user"))
     }
 
     /// The functions of that name that a call may mean: all of the schema, or of every schema where none is named.
@@ -162,7 +170,11 @@ impl Catalog {
 
     /// Tables that the configuration names and the schema has, with their rules.
     pub fn placed_tables(&self) -> impl Iterator<Item = &Relation> {
-        let relations = self.relations.values().flat_map(BTreeMap::values).map(AsRef::as_ref);
+        let relations = self
+            .relations
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(AsRef::as_ref);
         relations.filter(|relation| !matches!(relation.standing, Standing::Unnamed))
     }
 
@@ -170,7 +182,10 @@ impl Catalog {
     pub fn missing_tables(&self) -> impl Iterator<Item = &TableName> {
         self.rules.tables.keys().filter(|table| {
             let schema = table.schema.as_deref().unwrap_or("public");
-            !self.relations.get(&*table.name).is_some_and(|found| found.contains_key(schema))
+            !self
+                .relations
+                .get(&*table.name)
+                .is_some_and(|found| found.contains_key(schema))
         })
     }
 }

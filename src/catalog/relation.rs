@@ -105,7 +105,11 @@ pub enum ColumnDefault {
 impl Constraint {
     /// Whether an assignment to these columns could break it.
     pub fn is_touched_by<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> bool {
-        columns.any(|column| self.columns.iter().any(|own| own.is_empty() || own == column))
+        columns.any(|column| {
+            self.columns
+                .iter()
+                .any(|own| own.is_empty() || own == column)
+        })
     }
 }
 

@@ -55,7 +55,9 @@ impl Database {
     pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
         let catalog = self.known.catalog.as_ref();
         let catalog = catalog.ok_or(SessionError::Internal("no catalogue"))?;
-        Ok(self.plans.get(tail, &self.interned, catalog, self.placement()?))
+        Ok(self
+            .plans
+            .get(tail, &self.interned, catalog, self.placement()?))
     }
 
     pub(super) fn placement(&self) -> Result<&Placement, SessionError> {

@@ -42,7 +42,10 @@ impl Prepared {
 
     #[must_use]
     pub fn text(&self) -> &[u8] {
-        self.tail.split(|&byte| byte == 0).next().unwrap_or_default()
+        self.tail
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default()
     }
 
     #[must_use]

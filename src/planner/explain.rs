@@ -11,15 +11,24 @@ pub fn explain(plan: &Plan, shards: &[ShardName]) -> String {
         Route::One(shard) => format!("one shard {}, primary", name(*shard, shards)),
         Route::Any => "any one shard".to_owned(),
         Route::Authoritative => format!("authoritative shard {}", name(ShardId(0), shards)),
-        Route::Key { parameter, key_type } => {
-            format!("one shard by parameter ${} ({})", u32::from(*parameter) + 1, type_name(*key_type))
+        Route::Key {
+            parameter,
+            key_type,
+        } => {
+            format!(
+                "one shard by parameter ${} ({})",
+                u32::from(*parameter) + 1,
+                type_name(*key_type)
+            )
         }
         Route::Every => "every shard, concatenated".to_owned(),
     }
 }
 
 fn name(shard: ShardId, shards: &[ShardName]) -> String {
-    shards.get(shard.index()).map_or_else(|| format!("#{}", shard.0), ToString::to_string)
+    shards
+        .get(shard.index())
+        .map_or_else(|| format!("#{}", shard.0), ToString::to_string)
 }
 
 fn type_name(key_type: KeyType) -> &'static str {

@@ -32,56 +32,192 @@ pub(super) enum Class {
 }
 
 /// Forms that look like functions and are part of the grammar.
-const FORMS: &[&str] = &["coalesce", "nullif", "greatest", "least", "row", "grouping", "xmlelement", "xmlforest"];
+const FORMS: &[&str] = &[
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "row",
+    "grouping",
+    "xmlelement",
+    "xmlforest",
+];
 
 /// Built-in functions that are not immutable and yet say nothing about a shard.
 const ANYWHERE: &[&str] = &[
-    "age", "array_to_json", "array_to_string", "clock_timestamp", "concat", "concat_ws", "current_database",
-    "date_part", "date_trunc", "extract", "format", "gen_random_uuid", "json_agg", "json_build_array",
-    "json_build_object", "json_object_agg", "jsonb_agg", "jsonb_build_array", "jsonb_build_object", "jsonb_object_agg",
-    "localtime", "localtimestamp", "make_timestamptz", "now", "overlaps", "pg_sleep", "pg_sleep_for", "pg_typeof",
-    "quote_literal", "quote_nullable", "random", "row_to_json", "statement_timestamp", "string_to_array", "timeofday",
-    "timezone", "to_char", "to_date", "to_json", "to_jsonb", "to_number", "to_timestamp", "to_tsquery", "to_tsvector",
-    "transaction_timestamp", "uuidv4", "uuidv7", "version",
+    "age",
+    "array_to_json",
+    "array_to_string",
+    "clock_timestamp",
+    "concat",
+    "concat_ws",
+    "current_database",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "format",
+    "gen_random_uuid",
+    "json_agg",
+    "json_build_array",
+    "json_build_object",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_object_agg",
+    "localtime",
+    "localtimestamp",
+    "make_timestamptz",
+    "now",
+    "overlaps",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_typeof",
+    "quote_literal",
+    "quote_nullable",
+    "random",
+    "row_to_json",
+    "statement_timestamp",
+    "string_to_array",
+    "timeofday",
+    "timezone",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_number",
+    "to_timestamp",
+    "to_tsquery",
+    "to_tsvector",
+    "transaction_timestamp",
+    "uuidv4",
+    "uuidv7",
+    "version",
 ];
 
 /// Volatile built-in functions that only read.
 const READS: &[&str] = &[
-    "current_setting", "pg_database_size", "pg_indexes_size", "pg_is_in_recovery", "pg_relation_filenode",
-    "pg_relation_filepath", "pg_relation_size", "pg_table_size", "pg_tablespace_size", "pg_total_relation_size",
+    "current_setting",
+    "pg_database_size",
+    "pg_indexes_size",
+    "pg_is_in_recovery",
+    "pg_relation_filenode",
+    "pg_relation_filepath",
+    "pg_relation_size",
+    "pg_table_size",
+    "pg_tablespace_size",
+    "pg_total_relation_size",
 ];
 
 /// They run a query or read a table that their argument names.
 const QUERY_PREFIXES: &[&str] = &[
-    "query_to_xml", "table_to_xml", "schema_to_xml", "database_to_xml", "cursor_to_xml", "ts_stat", "ts_rewrite",
-    "dblink", "crosstab", "connectby",
+    "query_to_xml",
+    "table_to_xml",
+    "schema_to_xml",
+    "database_to_xml",
+    "cursor_to_xml",
+    "ts_stat",
+    "ts_rewrite",
+    "dblink",
+    "crosstab",
+    "connectby",
 ];
 
 const SERVER_NAMES: &[&str] = &[
-    "currval", "lastval", "loread", "lowrite", "nextval", "setval", "set_config", "setseed", "pg_backend_pid",
-    "pg_cancel_backend", "pg_terminate_backend", "pg_notify", "pg_listening_channels", "pg_notification_queue_usage",
-    "pg_my_temp_schema", "pg_is_other_temp_schema", "pg_postmaster_start_time", "pg_conf_load_time",
-    "pg_reload_conf", "pg_rotate_logfile", "pg_promote", "pg_read_file", "pg_read_binary_file", "pg_stat_file",
-    "pg_prepared_statement", "pg_prepared_xact", "pg_cursor", "pg_blocking_pids", "pg_safe_snapshot_blocking_pids",
-    "pg_isolation_test_session_is_blocked", "pg_lock_status", "pg_sequence_last_value", "pg_trigger_depth",
-    "pg_jit_available", "pg_sleep_until", "pg_xact_commit_timestamp", "pg_xact_status", "pg_get_wal_replay_pause_state",
-    "pg_size_bytes_of_database", "pg_relation_is_updatable", "pg_export_snapshot",
+    "currval",
+    "lastval",
+    "loread",
+    "lowrite",
+    "nextval",
+    "setval",
+    "set_config",
+    "setseed",
+    "pg_backend_pid",
+    "pg_cancel_backend",
+    "pg_terminate_backend",
+    "pg_notify",
+    "pg_listening_channels",
+    "pg_notification_queue_usage",
+    "pg_my_temp_schema",
+    "pg_is_other_temp_schema",
+    "pg_postmaster_start_time",
+    "pg_conf_load_time",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_promote",
+    "pg_read_file",
+    "pg_read_binary_file",
+    "pg_stat_file",
+    "pg_prepared_statement",
+    "pg_prepared_xact",
+    "pg_cursor",
+    "pg_blocking_pids",
+    "pg_safe_snapshot_blocking_pids",
+    "pg_isolation_test_session_is_blocked",
+    "pg_lock_status",
+    "pg_sequence_last_value",
+    "pg_trigger_depth",
+    "pg_jit_available",
+    "pg_sleep_until",
+    "pg_xact_commit_timestamp",
+    "pg_xact_status",
+    "pg_get_wal_replay_pause_state",
+    "pg_size_bytes_of_database",
+    "pg_relation_is_updatable",
+    "pg_export_snapshot",
 ];
 
 const SERVER_PREFIXES: &[&str] = &[
-    "pg_advisory_", "pg_try_advisory_", "txid_", "pg_current_xact_id", "pg_current_snapshot", "pg_current_wal_",
-    "pg_current_logfile", "pg_last_", "pg_wal_", "pg_walfile_", "pg_switch_wal", "pg_create_", "pg_drop_", "pg_copy_",
-    "pg_logical_", "pg_replication_", "pg_start_backup", "pg_stop_backup", "pg_backup_", "pg_ls_", "pg_log_",
-    "pg_stat_", "pg_control_", "pg_file_", "pg_import_", "inet_server_", "inet_client_", "lo_", "binary_upgrade_",
-    "pg_promote", "pg_get_replication_slots", "pg_show_replication_origin_status", "pg_sync_", "pg_split_walfile",
+    "pg_advisory_",
+    "pg_try_advisory_",
+    "txid_",
+    "pg_current_xact_id",
+    "pg_current_snapshot",
+    "pg_current_wal_",
+    "pg_current_logfile",
+    "pg_last_",
+    "pg_wal_",
+    "pg_walfile_",
+    "pg_switch_wal",
+    "pg_create_",
+    "pg_drop_",
+    "pg_copy_",
+    "pg_logical_",
+    "pg_replication_",
+    "pg_start_backup",
+    "pg_stop_backup",
+    "pg_backup_",
+    "pg_ls_",
+    "pg_log_",
+    "pg_stat_",
+    "pg_control_",
+    "pg_file_",
+    "pg_import_",
+    "inet_server_",
+    "inet_client_",
+    "lo_",
+    "binary_upgrade_",
+    "pg_promote",
+    "pg_get_replication_slots",
+    "pg_show_replication_origin_status",
+    "pg_sync_",
+    "pg_split_walfile",
 ];
 
 /// Classifies a call; where overloads differ, the worst one counts.
 pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
-    let mut nature =
-        Nature { class: Class::Immutable, aggregate: call.aggregates && !call.window, window: call.window, returns_set: false };
+    let mut nature = Nature {
+        class: Class::Immutable,
+        aggregate: call.aggregates && !call.window,
+        window: call.window,
+        returns_set: false,
+    };
     if call.keyword {
-        nature.class = if call.name == "current_schema" { Class::Reads } else { Class::Anywhere };
+        nature.class = if call.name == "current_schema" {
+            Class::Reads
+        } else {
+            Class::Anywhere
+        };
         return nature;
     }
     let name = call.name.as_str();
@@ -99,7 +235,11 @@ pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
         nature.aggregate |= function.aggregate && !call.window;
         nature.window |= function.window;
         nature.returns_set |= function.returns_set;
-        let class = if function.schema == "pg_catalog" { built_in(name, function.volatility) } else { Class::User };
+        let class = if function.schema == "pg_catalog" {
+            built_in(name, function.volatility)
+        } else {
+            Class::User
+        };
         nature.class = nature.class.max(class);
     }
     if !known {
@@ -112,7 +252,10 @@ fn forbidden(name: &str) -> Option<Class> {
     if QUERY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Some(Class::Query);
     }
-    let server = SERVER_NAMES.contains(&name) || SERVER_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let server = SERVER_NAMES.contains(&name)
+        || SERVER_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
     server.then_some(Class::Server)
 }
 
@@ -129,10 +272,28 @@ fn built_in(name: &str, volatility: Volatility) -> Class {
 /// Views of `pg_catalog` that show one server's state rather than the schema.
 pub(super) fn shows_server_state(relation: &str) -> bool {
     const STATE: &[&str] = &[
-        "pg_locks", "pg_prepared_xacts", "pg_prepared_statements", "pg_cursors", "pg_sequences", "pg_replication_slots",
-        "pg_largeobject", "pg_largeobject_metadata", "pg_backend_memory_contexts", "pg_shmem_allocations", "pg_wait_events",
-        "pg_stats", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic", "pg_replication_origin_status", "pg_file_settings",
-        "pg_hba_file_rules", "pg_ident_file_mappings", "pg_aios",
+        "pg_locks",
+        "pg_prepared_xacts",
+        "pg_prepared_statements",
+        "pg_cursors",
+        "pg_sequences",
+        "pg_replication_slots",
+        "pg_largeobject",
+        "pg_largeobject_metadata",
+        "pg_backend_memory_contexts",
+        "pg_shmem_allocations",
+        "pg_wait_events",
+        "pg_stats",
+        "pg_stats_ext",
+        "pg_stats_ext_exprs",
+        "pg_statistic",
+        "pg_replication_origin_status",
+        "pg_file_settings",
+        "pg_hba_file_rules",
+        "pg_ident_file_mappings",
+        "pg_aios",
     ];
-    relation.starts_with("pg_stat_") || relation.starts_with("pg_statio_") || STATE.contains(&relation)
+    relation.starts_with("pg_stat_")
+        || relation.starts_with("pg_statio_")
+        || STATE.contains(&relation)
 }

@@ -13,7 +13,6 @@ mod proof;
 mod refusal;
 mod target;
 
-
 pub use explain::explain;
 pub use refusal::{Entry, Number, Refusal};
 pub use target::{Bound, Parameters, Target, accepts_parameter_type};
@@ -84,5 +83,6 @@ pub struct Assigned {
 ///
 /// Errors: a [`Refusal`] with its stable number; no statement is sent on a guess.
 pub fn plan(statement: &Statement, knowledge: &Knowledge<'_>) -> Result<Plan, Refusal> {
-    let _ = (statement, knowledge); Err(Refusal::new(Number::NotParsed))
+    let _ = (statement, knowledge);
+    Err(Refusal::new(Number::NotParsed))
 }

@@ -20,7 +20,10 @@ pub(super) type Node = usize;
 pub(super) enum Constant {
     Value(KeyValue),
     /// `$n`, counted from 0.
-    Parameter { index: u16, key_type: KeyType },
+    Parameter {
+        index: u16,
+        key_type: KeyType,
+    },
     /// The type's input function will raise an error on any shard.
     Invalid,
 }
@@ -55,7 +58,10 @@ impl Proof {
 
     /// Only rows of `node` with this key value matter.
     pub fn holds(&mut self, node: Node, constant: Constant) {
-        let known = self.constants.iter_mut().find(|(known, _)| is_same(known, &constant));
+        let known = self
+            .constants
+            .iter_mut()
+            .find(|(known, _)| is_same(known, &constant));
         match known {
             Some((_, nodes)) => nodes.push(node),
             None => self.constants.push((constant, vec![node])),
@@ -64,7 +70,10 @@ impl Proof {
 
     /// A constant that holds every occurrence, if there is one.
     pub fn common_constant(&self) -> Option<&Constant> {
-        let found = self.constants.iter().find(|(_, held)| self.reaches_all(held));
+        let found = self
+            .constants
+            .iter()
+            .find(|(_, held)| self.reaches_all(held));
         found.map(|(constant, _)| constant)
     }
 
@@ -81,7 +90,12 @@ impl Proof {
                 Some(seen) if !*seen => *seen = true,
                 _ => continue,
             }
-            pending.extend(self.edges.iter().filter(|(from, _)| *from == node).map(|(_, to)| *to));
+            pending.extend(
+                self.edges
+                    .iter()
+                    .filter(|(from, _)| *from == node)
+                    .map(|(_, to)| *to),
+            );
         }
         reached.iter().all(|&seen| seen)
     }
@@ -89,7 +103,9 @@ impl Proof {
 
 fn is_same(one: &Constant, other: &Constant) -> bool {
     match (one, other) {
-        (Constant::Parameter { index: one, .. }, Constant::Parameter { index: other, .. }) => one == other,
+        (Constant::Parameter { index: one, .. }, Constant::Parameter { index: other, .. }) => {
+            one == other
+        }
         _ => one == other,
     }
 }
@@ -107,11 +123,17 @@ fn hash_family(key_type: KeyType) -> u8 {
 pub(super) fn constant(expr: &Expr, key_type: KeyType) -> Option<Constant> {
     match expr {
         Expr::Literal(literal) => literal_constant(literal, key_type, key_type),
-        Expr::Parameter(number) => Some(Constant::Parameter { index: number.checked_sub(1)?, key_type }),
+        Expr::Parameter(number) => Some(Constant::Parameter {
+            index: number.checked_sub(1)?,
+            key_type,
+        }),
         Expr::Cast { inner, to } => {
             let cast = cast_type(to, key_type)?;
             match inner.as_ref() {
-                Expr::Parameter(number) => Some(Constant::Parameter { index: number.checked_sub(1)?, key_type }),
+                Expr::Parameter(number) => Some(Constant::Parameter {
+                    index: number.checked_sub(1)?,
+                    key_type,
+                }),
                 Expr::Literal(literal) => literal_constant(literal, cast, key_type),
                 _ => None,
             }
@@ -140,7 +162,9 @@ fn literal_constant(literal: &Literal, read_as: KeyType, key_type: KeyType) -> O
             Decoded::Invalid => Constant::Invalid,
         }),
         // digits are an int4 or int8 of their own: only with an integer key is the comparison one of integers
-        Literal::Integer(value) if hash_family(key_type) == 0 => Some(Constant::Value(KeyValue::Int(*value))),
+        Literal::Integer(value) if hash_family(key_type) == 0 => {
+            Some(Constant::Value(KeyValue::Int(*value)))
+        }
         Literal::Integer(_) | Literal::Null | Literal::Other => None,
     }
 }

@@ -19,18 +19,29 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(number: Number) -> Self {
-        Self { number, about: None }
+        Self {
+            number,
+            about: None,
+        }
     }
 
     /// With what it is about: a table, a function, a clause.
     pub fn about(number: Number, what: impl Into<String>) -> Self {
-        Self { number, about: Some(what.into()) }
+        Self {
+            number,
+            about: Some(what.into()),
+        }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: pgherd does not support {}", self.number, self.number.entry().title)
+        write!(
+            f,
+            "{}: pgherd does not support {}",
+            self.number,
+            self.number.entry().title
+        )
     }
 }
 
@@ -63,7 +74,9 @@ impl From<Unparsed> for Refusal {
         match unparsed {
             Unparsed::Syntax(reason) => Refusal::about(Number::NotParsed, reason),
             Unparsed::Unknown(part) => Refusal::about(Number::UnknownPart, part),
-            Unparsed::TooLong { .. } | Unparsed::TooDeep => Refusal::about(Number::TooLarge, unparsed.to_string()),
+            Unparsed::TooLong { .. } | Unparsed::TooDeep => {
+                Refusal::about(Number::TooLarge, unparsed.to_string())
+            }
             Unparsed::Utility(word) => Refusal::about(Number::Utility, word),
             Unparsed::NotOne => Refusal::new(Number::ManyStatements),
         }

@@ -70,13 +70,20 @@ impl Plan {
     /// The shard or shards of one execution.
     ///
     /// Errors: a parameter whose type does not hash like the key, and NULL as the key of a new row.
-    pub fn target(&self, placement: &Placement, parameters: &dyn Parameters) -> Result<Target, Refusal> {
+    pub fn target(
+        &self,
+        placement: &Placement,
+        parameters: &dyn Parameters,
+    ) -> Result<Target, Refusal> {
         match self.route {
             Route::One(shard) => Ok(Target::One(shard)),
             Route::Any => Ok(Target::Any),
             Route::Authoritative => Ok(Target::Authoritative),
             Route::Every => Ok(Target::Every),
-            Route::Key { parameter, key_type } => match parameters.bound(parameter) {
+            Route::Key {
+                parameter,
+                key_type,
+            } => match parameters.bound(parameter) {
                 Some(bound) => key_target(key_type, &bound, self.assigned, placement),
                 // the server will say that the parameter is missing
                 None => Ok(Target::Authoritative),
@@ -92,7 +99,10 @@ fn key_target(
     placement: &Placement,
 ) -> Result<Target, Refusal> {
     let Some(decoder) = decoder(key_type, bound.type_oid) else {
-        return Err(Refusal::about(Number::ParameterType, format!("type {}", bound.type_oid)));
+        return Err(Refusal::about(
+            Number::ParameterType,
+            format!("type {}", bound.type_oid),
+        ));
     };
     let decoded = match bound.bytes {
         None => Decoded::Value(KeyValue::Null),
@@ -114,13 +124,17 @@ fn key_target(
 
 /// The value as the column will hold it; `None` where PostgreSQL will refuse it as too long.
 pub(super) fn stored(value: KeyValue, assigned: Assigned) -> Option<KeyValue> {
-    let (KeyValue::Text(bytes), Some(max)) = (&value, assigned.characters_max) else { return Some(value) };
+    let (KeyValue::Text(bytes), Some(max)) = (&value, assigned.characters_max) else {
+        return Some(value);
+    };
     let text: Cow<'_, str> = String::from_utf8_lossy(bytes);
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     match text.char_indices().nth(max) {
         None => Some(value),
         Some((end, _)) => match bytes.split_at_checked(end) {
-            Some((kept, rest)) if rest.iter().all(|&byte| byte == b' ') => Some(KeyValue::Text(kept.to_vec())),
+            Some((kept, rest)) if rest.iter().all(|&byte| byte == b' ') => {
+                Some(KeyValue::Text(kept.to_vec()))
+            }
             _ => None,
         },
     }

@@ -4,9 +4,9 @@
 //! Session state never depends on a parse: BEGIN, SET, COPY and their kin are recognised by the scanner, which takes
 //! any bytes and cannot fail.
 
+mod error;
 pub mod scan;
 pub mod statement;
-mod error;
 mod understand;
 mod verb;
 

@@ -50,7 +50,9 @@ pub enum Body {
     Update(Box<Update>),
     Delete(Box<Delete>),
     /// MERGE: refused as a whole, so only its target is kept.
-    Merge { target: Table },
+    Merge {
+        target: Table,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +81,20 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     Table(Table),
-    Derived { query: Box<Query>, alias: Option<Alias>, lateral: bool },
+    Derived {
+        query: Box<Query>,
+        alias: Option<Alias>,
+        lateral: bool,
+    },
     /// A function in FROM: its calls and arguments.
-    Function { calls: Vec<Expr>, alias: Option<Alias> },
-    Joined { first: Box<From>, joins: Vec<Join> },
+    Function {
+        calls: Vec<Expr>,
+        alias: Option<Alias>,
+    },
+    Joined {
+        first: Box<From>,
+        joins: Vec<Join>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -72,7 +72,9 @@ impl Session {
     /// In a transaction that no server knows.
     fn inside(&mut self, mut begun: Begun, verb: &Verb<'_>, text: &[u8]) -> Option<Vec<u8>> {
         let (answer, goes_on) = match verb {
-            Verb::Begin { well_formed: true, .. } => {
+            Verb::Begin {
+                well_formed: true, ..
+            } => {
                 let mut answer = warning(
                     SqlState::ACTIVE_SQL_TRANSACTION,
                     "there is already a transaction in progress",
@@ -80,15 +82,23 @@ impl Session {
                 encode::command_complete(&mut answer, begin_tag(text));
                 (Some(answer), true)
             }
-            Verb::Commit { chain, well_formed: true } => (Some(tag("COMMIT")), *chain),
-            Verb::Rollback { chain, well_formed: true } => (Some(tag("ROLLBACK")), *chain),
+            Verb::Commit {
+                chain,
+                well_formed: true,
+            } => (Some(tag("COMMIT")), *chain),
+            Verb::Rollback {
+                chain,
+                well_formed: true,
+            } => (Some(tag("ROLLBACK")), *chain),
             Verb::Savepoint { name } => {
                 begun.savepoint(name);
                 (Some(tag("SAVEPOINT")), true)
             }
             Verb::Release { name } => (begun.release(name).then(|| tag("RELEASE")), true),
             Verb::RollbackTo { name } => (begun.roll_back_to(name).then(|| tag("ROLLBACK")), true),
-            Verb::SetTransaction { well_formed: true, .. } if !begun.has_savepoints() => {
+            Verb::SetTransaction {
+                well_formed: true, ..
+            } if !begun.has_savepoints() => {
                 begun.set_transaction(text);
                 (Some(tag("SET")), true)
             }
@@ -105,16 +115,24 @@ impl Session {
 
     fn outside(&mut self, verb: &Verb<'_>, text: &[u8]) -> Option<Vec<u8>> {
         match verb {
-            Verb::Begin { well_formed: true, .. } => {
+            Verb::Begin {
+                well_formed: true, ..
+            } => {
                 self.transaction = Transaction::Begun(Begun::new(text));
                 Some(tag(begin_tag(text)))
             }
-            Verb::Commit { chain: false, well_formed: true } => {
+            Verb::Commit {
+                chain: false,
+                well_formed: true,
+            } => {
                 let mut answer = no_transaction();
                 encode::command_complete(&mut answer, "COMMIT");
                 Some(answer)
             }
-            Verb::Rollback { chain: false, well_formed: true } => {
+            Verb::Rollback {
+                chain: false,
+                well_formed: true,
+            } => {
                 let mut answer = no_transaction();
                 encode::command_complete(&mut answer, "ROLLBACK");
                 Some(answer)
@@ -158,11 +176,17 @@ impl Session {
             self.answer(answer);
             return Ok(());
         }
-        let shard = self.held.as_ref().map_or(super::AUTHORITATIVE, |held| held.shard);
+        let shard = self
+            .held
+            .as_ref()
+            .map_or(super::AUTHORITATIVE, |held| held.shard);
         if !self.stand_on(shard, crate::planner::Effect::Read).await? {
             return Ok(());
         }
-        if matches!(verb(text), Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. }) {
+        if matches!(
+            verb(text),
+            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. }
+        ) {
             self.sharded.block = Block::Ended;
             self.sharded.wrote = false;
         }
@@ -171,7 +195,9 @@ impl Session {
         };
         held.server.unnamed = None;
         encode::parse(held.server.outbox(), b"", &[text, b"\0\0\0"].concat());
-        held.server.replies.expect(Expect::HiddenParse(None), answers);
+        held.server
+            .replies
+            .expect(Expect::HiddenParse(None), answers);
         encode::bind(held.server.outbox(), b"", b"", b"\0\0\0\0\0\0");
         held.server.replies.expect(Expect::HiddenBind, answers);
         encode::execute(held.server.outbox(), b"", 0);
@@ -201,11 +227,9 @@ fn warning(state: SqlState, text: &str) -> Vec<u8> {
 
 /// BEGIN and START TRANSACTION have tags of their own.
 fn begin_tag(text: &[u8]) -> &'static str {
-    let start = scan::tokens(text, true)
-        .next()
-        .is_some_and(|first| {
-            text.get(first.span)
-                .is_some_and(|word| word.eq_ignore_ascii_case(b"start"))
-        });
+    let start = scan::tokens(text, true).next().is_some_and(|first| {
+        text.get(first.span)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"start"))
+    });
     if start { "START TRANSACTION" } else { "BEGIN" }
 }

@@ -144,12 +144,10 @@ impl Session {
         }
         let parameters = decode::bind_parameters(names.tail)?;
         let run = match work(&prepared)? {
-            Work::Plan(plan) => {
-                match self.bind_plan(&prepared, plan, &names, parameters).await? {
-                    Some(run) => run,
-                    None => return Ok(()),
-                }
-            }
+            Work::Plan(plan) => match self.bind_plan(&prepared, plan, &names, parameters).await? {
+                Some(run) => run,
+                None => return Ok(()),
+            },
             command_or_empty => {
                 if !parameters.is_empty() {
                     return Err(SessionError::ParameterCount.into());
@@ -180,7 +178,10 @@ impl Session {
     ) -> Result<Option<Run>, Trouble> {
         let types = &self.describe(prepared).await?.parameter_types;
         let target = if values.len() == types.len() {
-            plan.target(self.database.placement()?, &BoundParameters { values, types })?
+            plan.target(
+                self.database.placement()?,
+                &BoundParameters { values, types },
+            )?
         } else {
             // PostgreSQL has the words for it.
             Target::Authoritative
@@ -389,8 +390,14 @@ mod tests {
             (b"\0\x01", [1, 1]),
             (b"\0\0\0\x01", [0, 1]),
         ] {
-            assert_eq!(with_formats(&rows([0, 0]), formats).unwrap(), rows(expected));
+            assert_eq!(
+                with_formats(&rows([0, 0]), formats).unwrap(),
+                rows(expected)
+            );
         }
-        assert_eq!(with_formats(encode::NO_DATA, b"\0\x01").unwrap(), encode::NO_DATA);
+        assert_eq!(
+            with_formats(encode::NO_DATA, b"\0\x01").unwrap(),
+            encode::NO_DATA
+        );
     }
 }

@@ -145,10 +145,20 @@ mod tests {
             check_settings(&Settings::new(settings.iter().map(pair)), &reported)
                 .map_err(|refusal| refusal.number)
         };
-        let good = [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
-        assert_eq!(check(&[("DateStyle", "ISO"), ("client_encoding", "utf-8")], &good), Ok(()));
+        let good = [
+            ("client_encoding", "UTF8"),
+            ("standard_conforming_strings", "on"),
+        ];
+        assert_eq!(
+            check(&[("DateStyle", "ISO"), ("client_encoding", "utf-8")], &good),
+            Ok(())
+        );
         for name in ["search_path", "Role", "transform_null_equals"] {
-            assert_eq!(check(&[(name, "x")], &good), Err(Number::SessionSetting), "{name}");
+            assert_eq!(
+                check(&[(name, "x")], &good),
+                Err(Number::SessionSetting),
+                "{name}"
+            );
         }
         let latin = [("client_encoding", "LATIN1")];
         assert_eq!(check(&[], &latin), Err(Number::ClientEncoding));

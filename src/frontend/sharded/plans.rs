@@ -78,7 +78,11 @@ impl Plans {
             description: OnceLock::new(),
             declared,
         };
-        let prepared = Arc::new(Prepared::planned(interned.fresh_id(), server_tail.into(), shape));
+        let prepared = Arc::new(Prepared::planned(
+            interned.fresh_id(),
+            server_tail.into(),
+            shape,
+        ));
         self.lock().keep(tail.into(), &prepared);
         prepared
     }
@@ -158,7 +162,9 @@ fn work(text: &[u8], knowledge: &Knowledge<'_>) -> Result<Work, Refusal> {
         | Verb::Deallocate { .. }
         | Verb::Unlisten => return Ok(Work::Command),
         Verb::SetSession { .. } => Number::SessionSetting,
-        Verb::PrepareTransaction | Verb::CommitPrepared | Verb::RollbackPrepared => Number::TwoPhase,
+        Verb::PrepareTransaction | Verb::CommitPrepared | Verb::RollbackPrepared => {
+            Number::TwoPhase
+        }
         Verb::Prepare { .. } | Verb::Execute { .. } => Number::SqlPrepare,
         Verb::Listen | Verb::Notify => Number::Notifications,
         Verb::Copy => Number::CopySharded,
@@ -214,7 +220,10 @@ mod tests {
     #[test]
     fn what_is_used_again_outlives_what_was_used_once() {
         let (plans, interned) = (Plans::default(), Interned::default());
-        let (catalog, placement) = (Catalog::default(), Placement::new("c", 1, vec![crate::names::ShardId(0); 1024], 1).unwrap());
+        let (catalog, placement) = (
+            Catalog::default(),
+            Placement::new("c", 1, vec![crate::names::ShardId(0); 1024], 1).unwrap(),
+        );
         let get = |text: &str| plans.get(&tail(text), &interned, &catalog, &placement);
         let kept = get("COMMIT").id;
         for number in 0..ENTRIES_MAX * 5 {
@@ -225,7 +234,11 @@ mod tests {
         }
         let generations = plans.lock();
         assert!(generations.young.len() + generations.old.len() <= 2 * ENTRIES_MAX);
-        assert!(!generations.young.contains_key(tail("SET LOCAL x = 0").as_slice()));
+        assert!(
+            !generations
+                .young
+                .contains_key(tail("SET LOCAL x = 0").as_slice())
+        );
     }
 
     #[test]

@@ -48,8 +48,7 @@ impl Session {
             self.entry.borrowed(server.identity());
             put(server, index == 0);
         }
-        let mut servers: Vec<&mut Server> =
-            borrowed.iter_mut().map(|(_, server)| server).collect();
+        let mut servers: Vec<&mut Server> = borrowed.iter_mut().map(|(_, server)| server).collect();
         let ended = execute::scatter(&mut self.client, &mut servers, &self.worker).await;
         self.entry.gave_back();
         match ended {
@@ -70,7 +69,14 @@ impl Session {
     /// A server of each shard, always in the order of the shards: so no two sessions wait for each other.
     async fn borrow_every(&mut self) -> Result<Vec<Borrowed>, Trouble> {
         let mut borrowed = Vec::with_capacity(self.database.config.shards.len());
-        for shard in self.database.config.shards.iter().map(|shard| shard.id).collect::<Vec<ShardId>>() {
+        for shard in self
+            .database
+            .config
+            .shards
+            .iter()
+            .map(|shard| shard.id)
+            .collect::<Vec<ShardId>>()
+        {
             let pool = self.pool(shard)?;
             match self.borrow(&pool).await {
                 Ok(server) => borrowed.push((pool, server)),

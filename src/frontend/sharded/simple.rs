@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::standing::Place;
 use super::AUTHORITATIVE;
 use super::extended::work;
 use super::plans::Work;
+use super::standing::Place;
 use crate::backend::replies::Expect;
 use crate::frontend::session::Session;
 use crate::frontend::statements::Prepared;

@@ -20,10 +20,16 @@ pub(super) struct Ours<'a> {
 
 impl<'a> Ours<'a> {
     pub fn of(text: &'a str) -> Understood<Self> {
-        let mut ours = Ours { tokens: Vec::new(), escapes: false, parameters: 0 };
+        let mut ours = Ours {
+            tokens: Vec::new(),
+            escapes: false,
+            parameters: 0,
+        };
         let mut links = 0;
         for token in scan::tokens(text.as_bytes(), true) {
-            let Some(piece) = text.get(token.span) else { return unknown("a character cut in two") };
+            let Some(piece) = text.get(token.span) else {
+                return unknown("a character cut in two");
+            };
             links += usize::from(is_link(token.kind, piece));
             if links > LINKS_MAX {
                 return Err(Unparsed::TooDeep);
@@ -47,19 +53,27 @@ impl<'a> Ours<'a> {
                 Token::Whitespace(_) | Token::EOF => {}
                 other if is_symbol(other) => {
                     for byte in other.to_string().bytes() {
-                        if !matches!(ours.next(), Some((Kind::Symbol(symbol), _)) if symbol == byte) {
+                        if !matches!(ours.next(), Some((Kind::Symbol(symbol), _)) if symbol == byte)
+                        {
                             return disagreement();
                         }
                     }
                 }
                 other => {
-                    if !ours.next().is_some_and(|(kind, text)| is_same(other, kind, text)) {
+                    if !ours
+                        .next()
+                        .is_some_and(|(kind, text)| is_same(other, kind, text))
+                    {
                         return disagreement();
                     }
                 }
             }
         }
-        if ours.next().is_some() { disagreement() } else { Ok(()) }
+        if ours.next().is_some() {
+            disagreement()
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -78,8 +92,25 @@ fn parameter(piece: &str) -> Understood<u16> {
 /// Whether a token can make the parser's tree one level deeper without opening a parenthesis.
 fn is_link(kind: Kind, piece: &str) -> bool {
     const WORDS: &[&str] = &[
-        "and", "or", "not", "is", "isnull", "notnull", "in", "like", "ilike", "similar", "between", "collate", "at",
-        "operator", "overlaps", "union", "intersect", "except", "join",
+        "and",
+        "or",
+        "not",
+        "is",
+        "isnull",
+        "notnull",
+        "in",
+        "like",
+        "ilike",
+        "similar",
+        "between",
+        "collate",
+        "at",
+        "operator",
+        "overlaps",
+        "union",
+        "intersect",
+        "except",
+        "join",
     ];
     match kind {
         Kind::Symbol(symbol) => !matches!(symbol, b',' | b'(' | b')' | b'.' | b';'),
@@ -110,7 +141,10 @@ fn is_same(theirs: &Token, kind: Kind, text: &str) -> bool {
     match theirs {
         Token::Word(word) => match word.quote_style {
             None => kind == Kind::Word && word.value == text,
-            Some('"') => kind == Kind::QuotedName && text == format!("\"{}\"", word.value.replace('"', "\"\"")),
+            Some('"') => {
+                kind == Kind::QuotedName
+                    && text == format!("\"{}\"", word.value.replace('"', "\"\""))
+            }
             Some(_) => false,
         },
         Token::Number(digits, long) => kind == Kind::Number && !long && digits == text,

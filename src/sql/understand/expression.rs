@@ -3,9 +3,10 @@
 //! and `key = 1 AND … OR …` must never pass for a conjunction.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, Expr as Parsed, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, InTarget, ObjectName, ObjectNamePart,
-    OrderByExpr, Query, Subscript, UnaryOperator, Value, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, BinaryOperator, CeilFloorKind, Expr as Parsed, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
+    InTarget, ObjectName, ObjectNamePart, OrderByExpr, Query, Subscript, UnaryOperator, Value,
+    WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::{Converter, Understood, unknown};
@@ -27,8 +28,18 @@ enum Level {
 
 /// Words that are function calls without parentheses.
 const KEYWORD_CALLS: &[&str] = &[
-    "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp",
-    "current_user", "localtime", "localtimestamp", "session_user", "system_user", "user",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "localtime",
+    "localtimestamp",
+    "session_user",
+    "system_user",
+    "user",
 ];
 
 impl Converter {
@@ -36,11 +47,17 @@ impl Converter {
         self.levelled(parsed).map(|(expr, _)| expr)
     }
 
-    pub(super) fn exprs<'a>(&self, parsed: impl IntoIterator<Item = &'a Parsed>) -> Understood<Vec<Expr>> {
+    pub(super) fn exprs<'a>(
+        &self,
+        parsed: impl IntoIterator<Item = &'a Parsed>,
+    ) -> Understood<Vec<Expr>> {
         parsed.into_iter().map(|each| self.expr(each)).collect()
     }
 
-    fn boxed<'a>(&self, parsed: impl IntoIterator<Item = &'a Option<Box<Parsed>>>) -> Understood<Vec<Expr>> {
+    fn boxed<'a>(
+        &self,
+        parsed: impl IntoIterator<Item = &'a Option<Box<Parsed>>>,
+    ) -> Understood<Vec<Expr>> {
         self.exprs(parsed.into_iter().flatten().map(AsRef::as_ref))
     }
 
@@ -52,7 +69,11 @@ impl Converter {
     }
 
     fn operation(&self, operands: &[&Parsed], loosest: Level) -> Understood<Expr> {
-        operands.iter().map(|operand| self.operand(operand, loosest)).collect::<Understood<_>>().map(Expr::Operation)
+        operands
+            .iter()
+            .map(|operand| self.operand(operand, loosest))
+            .collect::<Understood<_>>()
+            .map(Expr::Operation)
     }
 
     /// The expression and the level of its outermost operator.
@@ -69,27 +90,76 @@ impl Converter {
             | Parsed::IsNotNull(inner)
             | Parsed::IsUnknown(inner)
             | Parsed::IsNotUnknown(inner)
-            | Parsed::IsJson { expr: inner, kind: _, unique_keys: _, negated: _ }
-            | Parsed::IsNormalized { expr: inner, form: _, negated: _ } => {
-                Ok((self.operation(&[inner], Level::Compare)?, Level::Is))
+            | Parsed::IsJson {
+                expr: inner,
+                kind: _,
+                unique_keys: _,
+                negated: _,
             }
+            | Parsed::IsNormalized {
+                expr: inner,
+                form: _,
+                negated: _,
+            } => Ok((self.operation(&[inner], Level::Compare)?, Level::Is)),
             Parsed::IsDistinctFrom(left, right) | Parsed::IsNotDistinctFrom(left, right) => {
                 Ok((self.operation(&[left, right], Level::Compare)?, Level::Is))
             }
-            Parsed::In { expr, target, negated, global } => {
-                Ok((self.membership(expr, target, *negated, *global)?, Level::Like))
+            Parsed::In {
+                expr,
+                target,
+                negated,
+                global,
+            } => Ok((
+                self.membership(expr, target, *negated, *global)?,
+                Level::Like,
+            )),
+            Parsed::Between {
+                expr,
+                negated: _,
+                low,
+                high,
+            } => Ok((
+                self.operation(&[expr, low, high], Level::Operator)?,
+                Level::Like,
+            )),
+            Parsed::Like {
+                negated: _,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
             }
-            Parsed::Between { expr, negated: _, low, high } => {
-                Ok((self.operation(&[expr, low, high], Level::Operator)?, Level::Like))
+            | Parsed::ILike {
+                negated: _,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
             }
-            Parsed::Like { negated: _, any: false, expr, pattern, escape_char }
-            | Parsed::ILike { negated: _, any: false, expr, pattern, escape_char }
-            | Parsed::SimilarTo { negated: _, expr, pattern, escape_char } => {
-                let mut operands = vec![self.operand(expr, Level::Operator)?, self.operand(pattern, Level::Operator)?];
+            | Parsed::SimilarTo {
+                negated: _,
+                expr,
+                pattern,
+                escape_char,
+            } => {
+                let mut operands = vec![
+                    self.operand(expr, Level::Operator)?,
+                    self.operand(pattern, Level::Operator)?,
+                ];
                 operands.extend(self.boxed([escape_char])?);
                 Ok((Expr::Operation(operands), Level::Like))
             }
-            Parsed::AnyOp { left, compare_op, right, is_some: _ } | Parsed::AllOp { left, compare_op, right } => {
+            Parsed::AnyOp {
+                left,
+                compare_op,
+                right,
+                is_some: _,
+            }
+            | Parsed::AllOp {
+                left,
+                compare_op,
+                right,
+            } => {
                 let level = operator_level(compare_op)?;
                 let operands = vec![self.operand(left, Level::Like)?, self.expr(right)?];
                 Ok((Expr::Operation(operands), level))
@@ -102,31 +172,54 @@ impl Converter {
     fn atom(&self, parsed: &Parsed) -> Understood<Expr> {
         match parsed {
             Parsed::Identifier(ident) => Ok(identifier(ident)),
-            Parsed::CompoundIdentifier(parts) => Ok(Expr::Column(parts.iter().map(name_of).collect())),
-            Parsed::Value(value) => self.value(&value.value),
-            Parsed::TypedString(typed) if !typed.uses_odbc_syntax => {
-                Ok(Expr::Cast { inner: Box::new(self.value(&typed.value.value)?), to: self.type_of(&typed.data_type) })
+            Parsed::CompoundIdentifier(parts) => {
+                Ok(Expr::Column(parts.iter().map(name_of).collect()))
             }
-            Parsed::Cast { kind, expr, data_type, format: None } => {
+            Parsed::Value(value) => self.value(&value.value),
+            Parsed::TypedString(typed) if !typed.uses_odbc_syntax => Ok(Expr::Cast {
+                inner: Box::new(self.value(&typed.value.value)?),
+                to: self.type_of(&typed.data_type),
+            }),
+            Parsed::Cast {
+                kind,
+                expr,
+                data_type,
+                format: None,
+            } => {
                 use sqlparser::ast::CastKind::{Cast, DoubleColon};
                 let inner = match kind {
                     Cast => self.expr(expr)?,
                     DoubleColon => self.operand(expr, Level::Postfix)?,
                     _ => return unknown("a cast of another dialect"),
                 };
-                Ok(Expr::Cast { inner: Box::new(inner), to: self.type_of(data_type) })
+                Ok(Expr::Cast {
+                    inner: Box::new(inner),
+                    to: self.type_of(data_type),
+                })
             }
             Parsed::Collate { expr, collation: _ } => {
                 Ok(Expr::Operation(vec![self.operand(expr, Level::Postfix)?]))
             }
-            Parsed::AtTimeZone { timestamp, time_zone } => self.operation(&[timestamp, time_zone], Level::Operator),
+            Parsed::AtTimeZone {
+                timestamp,
+                time_zone,
+            } => self.operation(&[timestamp, time_zone], Level::Operator),
             Parsed::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
             Parsed::Function(function) => self.function(function),
             Parsed::Subquery(query) => self.subquery(query),
-            Parsed::Exists { subquery, negated: _ } => self.subquery(subquery),
+            Parsed::Exists {
+                subquery,
+                negated: _,
+            } => self.subquery(subquery),
             Parsed::Tuple(members) => Ok(Expr::Operation(self.exprs(members)?)),
             Parsed::Array(array) => Ok(Expr::Operation(self.exprs(&array.elem)?)),
-            Parsed::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+            Parsed::Case {
+                case_token: _,
+                end_token: _,
+                operand,
+                conditions,
+                else_result,
+            } => {
                 let mut parts = self.boxed([operand, else_result])?;
                 for when in conditions {
                     parts.push(self.expr(&when.condition)?);
@@ -145,26 +238,53 @@ impl Converter {
     /// SQL's own spellings of some pg_catalog functions.
     fn special_form(&self, parsed: &Parsed) -> Understood<Expr> {
         let operands = match parsed {
-            Parsed::Extract { field: _, syntax: _, expr } => {
+            Parsed::Extract {
+                field: _,
+                syntax: _,
+                expr,
+            } => {
                 // PostgreSQL calls this one `extract` or `date_part`; how stable it is depends on the argument's type
                 return Ok(catalog_call("date_part", vec![self.expr(expr)?]));
             }
-            Parsed::Ceil { expr, field: CeilFloorKind::DateTimeField(_) }
-            | Parsed::Floor { expr, field: CeilFloorKind::DateTimeField(_) } => vec![self.expr(expr)?],
+            Parsed::Ceil {
+                expr,
+                field: CeilFloorKind::DateTimeField(_),
+            }
+            | Parsed::Floor {
+                expr,
+                field: CeilFloorKind::DateTimeField(_),
+            } => vec![self.expr(expr)?],
             Parsed::Position { expr, r#in } => self.exprs([expr.as_ref(), r#in.as_ref()])?,
-            Parsed::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
+            Parsed::Substring {
+                expr,
+                substring_from,
+                substring_for,
+                special: _,
+                shorthand: _,
+            } => {
                 let mut operands = vec![self.expr(expr)?];
                 operands.extend(self.boxed([substring_from, substring_for])?);
                 operands
             }
-            Parsed::Trim { trim_where: _, trim_what, expr, trim_characters } => {
+            Parsed::Trim {
+                trim_where: _,
+                trim_what,
+                expr,
+                trim_characters,
+            } => {
                 let mut operands = vec![self.expr(expr)?];
                 operands.extend(self.boxed([trim_what])?);
                 operands.extend(self.exprs(trim_characters.iter().flatten())?);
                 operands
             }
-            Parsed::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
-                let mut operands = self.exprs([expr.as_ref(), overlay_what.as_ref(), overlay_from.as_ref()])?;
+            Parsed::Overlay {
+                expr,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => {
+                let mut operands =
+                    self.exprs([expr.as_ref(), overlay_what.as_ref(), overlay_from.as_ref()])?;
                 operands.extend(self.boxed([overlay_for])?);
                 operands
             }
@@ -173,12 +293,20 @@ impl Converter {
         Ok(Expr::Operation(operands))
     }
 
-    fn binary(&self, left: &Parsed, op: &BinaryOperator, right: &Parsed) -> Understood<(Expr, Level)> {
+    fn binary(
+        &self,
+        left: &Parsed,
+        op: &BinaryOperator,
+        right: &Parsed,
+    ) -> Understood<(Expr, Level)> {
         let level = operator_level(op)?;
         match level {
             Level::And | Level::Or => self.chain(left, op, right, level),
             Level::Compare if *op == BinaryOperator::Eq => {
-                let sides = (self.operand(left, Level::Like)?, self.operand(right, Level::Like)?);
+                let sides = (
+                    self.operand(left, Level::Like)?,
+                    self.operand(right, Level::Like)?,
+                );
                 Ok((Expr::Equal(Box::new(sides.0), Box::new(sides.1)), level))
             }
             Level::Compare => Ok((self.operation(&[left, right], Level::Like)?, level)),
@@ -195,8 +323,17 @@ impl Converter {
         level: Level,
     ) -> Understood<(Expr, Level)> {
         let mut backwards = vec![right];
-        while let Parsed::BinaryOp { left: deeper, op: other, right } = left {
-            let same = if level == Level::Operator { operator_level(other)? == level } else { other == op };
+        while let Parsed::BinaryOp {
+            left: deeper,
+            op: other,
+            right,
+        } = left
+        {
+            let same = if level == Level::Operator {
+                operator_level(other)? == level
+            } else {
+                other == op
+            };
             if !same {
                 break;
             }
@@ -211,7 +348,11 @@ impl Converter {
                 operand => operands.push(operand),
             }
         }
-        let expr = if level == Level::And { Expr::All(operands) } else { Expr::Operation(operands) };
+        let expr = if level == Level::And {
+            Expr::All(operands)
+        } else {
+            Expr::Operation(operands)
+        };
         Ok((expr, level))
     }
 
@@ -222,7 +363,11 @@ impl Converter {
                 let signed = match self.operand(inner, Level::Operator)? {
                     // only digits as written: `- (-9)` and `- 7::int8` stay operations
                     Expr::Literal(Literal::Integer(value)) if matches!(inner, Parsed::Value(_)) => {
-                        let value = if op == UnaryOperator::Minus { value.checked_neg() } else { Some(value) };
+                        let value = if op == UnaryOperator::Minus {
+                            value.checked_neg()
+                        } else {
+                            Some(value)
+                        };
                         Expr::Literal(value.map_or(Literal::Other, Literal::Integer))
                     }
                     other => Expr::Operation(vec![other]),
@@ -233,7 +378,13 @@ impl Converter {
         }
     }
 
-    fn membership(&self, expr: &Parsed, target: &InTarget, negated: bool, global: bool) -> Understood<Expr> {
+    fn membership(
+        &self,
+        expr: &Parsed,
+        target: &InTarget,
+        negated: bool,
+        global: bool,
+    ) -> Understood<Expr> {
         let left = self.operand(expr, Level::Operator)?;
         match target {
             _ if global => unknown("GLOBAL IN"),
@@ -256,23 +407,41 @@ impl Converter {
         let mut expr = self.operand(root, Level::Postfix)?;
         for access in chain {
             expr = match access {
-                AccessExpr::Dot(Parsed::Identifier(_) | Parsed::Wildcard(_)) => Expr::Field(Box::new(expr)),
+                AccessExpr::Dot(Parsed::Identifier(_) | Parsed::Wildcard(_)) => {
+                    Expr::Field(Box::new(expr))
+                }
                 AccessExpr::Dot(_) => return unknown("a field that is no name"),
-                AccessExpr::Subscript(Subscript::Index { index }) => Expr::Operation(vec![expr, self.expr(index)?]),
-                AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride: None }) => {
+                AccessExpr::Subscript(Subscript::Index { index }) => {
+                    Expr::Operation(vec![expr, self.expr(index)?])
+                }
+                AccessExpr::Subscript(Subscript::Slice {
+                    lower_bound,
+                    upper_bound,
+                    stride: None,
+                }) => {
                     let mut operands = vec![expr];
                     operands.extend(self.exprs(lower_bound.iter().chain(upper_bound))?);
                     Expr::Operation(operands)
                 }
-                AccessExpr::Subscript(Subscript::Slice { .. }) => return unknown("a slice with a stride"),
+                AccessExpr::Subscript(Subscript::Slice { .. }) => {
+                    return unknown("a slice with a stride");
+                }
             };
         }
         Ok(expr)
     }
 
     pub(super) fn function(&self, function: &Function) -> Understood<Expr> {
-        let Function { name, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment: _, over } =
-            function;
+        let Function {
+            name,
+            uses_odbc_syntax,
+            parameters,
+            args,
+            within_group,
+            filter,
+            null_treatment: _,
+            over,
+        } = function;
         if *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None) {
             return unknown("a function call of another dialect");
         }
@@ -285,7 +454,9 @@ impl Converter {
             aggregates: !within_group.is_empty() || filter.is_some(),
             window: over.is_some(),
         };
-        if call.keyword && (quoted || call.schema.is_some() || !KEYWORD_CALLS.contains(&call.name.as_str())) {
+        if call.keyword
+            && (quoted || call.schema.is_some() || !KEYWORD_CALLS.contains(&call.name.as_str()))
+        {
             return unknown("a function call without parentheses");
         }
         match args {
@@ -302,12 +473,23 @@ impl Converter {
     }
 
     fn arguments(&self, list: &FunctionArgumentList, call: &mut Call) -> Understood<()> {
-        let FunctionArgumentList { duplicate_treatment, args, clauses } = list;
+        let FunctionArgumentList {
+            duplicate_treatment,
+            args,
+            clauses,
+        } = list;
         call.aggregates |= duplicate_treatment.is_some();
         for argument in args {
             let argument = match argument {
-                FunctionArg::Unnamed(argument) | FunctionArg::Named { name: _, arg: argument, operator: _ } => argument,
-                FunctionArg::ExprNamed { .. } => return unknown("an argument named by an expression"),
+                FunctionArg::Unnamed(argument)
+                | FunctionArg::Named {
+                    name: _,
+                    arg: argument,
+                    operator: _,
+                } => argument,
+                FunctionArg::ExprNamed { .. } => {
+                    return unknown("an argument named by an expression");
+                }
             };
             call.arguments.push(self.argument(argument)?);
         }
@@ -333,20 +515,36 @@ impl Converter {
     /// The expressions of an ORDER BY list.
     pub(super) fn sort_keys(&self, keys: &[OrderByExpr]) -> Understood<Vec<Expr>> {
         keys.iter()
-            .map(|OrderByExpr { expr, options: _, with_fill }| match with_fill {
-                None => self.expr(expr),
-                Some(_) => unknown("WITH FILL"),
-            })
+            .map(
+                |OrderByExpr {
+                     expr,
+                     options: _,
+                     with_fill,
+                 }| match with_fill {
+                    None => self.expr(expr),
+                    Some(_) => unknown("WITH FILL"),
+                },
+            )
             .collect()
     }
 
     pub(super) fn window(&self, window: &WindowSpec) -> Understood<Vec<Expr>> {
-        let WindowSpec { window_name: _, partition_by, order_by, window_frame } = window;
+        let WindowSpec {
+            window_name: _,
+            partition_by,
+            order_by,
+            window_frame,
+        } = window;
         let mut exprs = self.exprs(partition_by)?;
         exprs.extend(self.sort_keys(order_by)?);
         if let Some(frame) = window_frame {
-            for bound in [Some(&frame.start_bound), frame.end_bound.as_ref()].into_iter().flatten() {
-                if let WindowFrameBound::Preceding(Some(expr)) | WindowFrameBound::Following(Some(expr)) = bound {
+            for bound in [Some(&frame.start_bound), frame.end_bound.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if let WindowFrameBound::Preceding(Some(expr))
+                | WindowFrameBound::Following(Some(expr)) = bound
+                {
                     exprs.push(self.expr(expr)?);
                 }
             }
@@ -362,12 +560,21 @@ impl Converter {
             Value::Number(..) | Value::Boolean(_) | Value::HexStringLiteral(_) => Literal::Other,
             Value::SingleQuotedString(text) => Literal::Text(text.clone()),
             Value::DollarQuotedString(quoted) => Literal::Text(quoted.value.clone()),
-            Value::EscapedStringLiteral(_) | Value::UnicodeStringLiteral(_) if self.escapes => Literal::Other,
-            Value::EscapedStringLiteral(text) | Value::UnicodeStringLiteral(text) => Literal::Text(text.clone()),
+            Value::EscapedStringLiteral(_) | Value::UnicodeStringLiteral(_) if self.escapes => {
+                Literal::Other
+            }
+            Value::EscapedStringLiteral(text) | Value::UnicodeStringLiteral(text) => {
+                Literal::Text(text.clone())
+            }
             Value::Null => Literal::Null,
             Value::Placeholder(name) => {
-                let number = name.strip_prefix('$').and_then(|digits| digits.parse().ok());
-                return number.map_or_else(|| unknown("a parameter that is no $n"), |n| Ok(Expr::Parameter(n)));
+                let number = name
+                    .strip_prefix('$')
+                    .and_then(|digits| digits.parse().ok());
+                return number.map_or_else(
+                    || unknown("a parameter that is no $n"),
+                    |n| Ok(Expr::Parameter(n)),
+                );
             }
             _ => return unknown("a literal of another dialect"),
         };
@@ -463,4 +670,3 @@ pub(super) fn qualified(name: &ObjectName) -> Understood<(Option<String>, String
         _ => unknown("a name with more than two parts"),
     }
 }
-

@@ -2,7 +2,8 @@
 
 use sqlparser::ast::{
     FunctionArg, Ident, Join as ParsedJoin, JoinConstraint, JoinOperator, TableAlias,
-    TableAliasColumnDef, TableFactor, TableSample, TableSampleKind, TableSampleModifier, TableWithJoins,
+    TableAliasColumnDef, TableFactor, TableSample, TableSampleKind, TableSampleModifier,
+    TableWithJoins,
 };
 
 use super::expression::{name_of, qualified};
@@ -19,14 +20,30 @@ impl Converter {
         if parsed.joins.is_empty() {
             return Ok(first);
         }
-        let joins = parsed.joins.iter().map(|join| self.join(join)).collect::<Understood<_>>()?;
-        Ok(From::Joined { first: Box::new(first), joins })
+        let joins = parsed
+            .joins
+            .iter()
+            .map(|join| self.join(join))
+            .collect::<Understood<_>>()?;
+        Ok(From::Joined {
+            first: Box::new(first),
+            joins,
+        })
     }
 
     fn join(&self, parsed: &ParsedJoin) -> Understood<Join> {
-        let ParsedJoin { relation, global: false, join_operator } = parsed else { return unknown("GLOBAL JOIN") };
+        let ParsedJoin {
+            relation,
+            global: false,
+            join_operator,
+        } = parsed
+        else {
+            return unknown("GLOBAL JOIN");
+        };
         let (kind, constraint) = match join_operator {
-            JoinOperator::Join(on) | JoinOperator::Inner(on) | JoinOperator::CrossJoin(on) => (JoinKind::Inner, on),
+            JoinOperator::Join(on) | JoinOperator::Inner(on) | JoinOperator::CrossJoin(on) => {
+                (JoinKind::Inner, on)
+            }
             JoinOperator::Left(on) | JoinOperator::LeftOuter(on) => (JoinKind::Left, on),
             JoinOperator::Right(on) | JoinOperator::RightOuter(on) => (JoinKind::Right, on),
             JoinOperator::FullOuter(on) => (JoinKind::Full, on),
@@ -35,25 +52,42 @@ impl Converter {
         let on = match constraint {
             JoinConstraint::On(condition) => On::Condition(self.expr(condition)?),
             JoinConstraint::Using(columns) => {
-                let columns = columns.iter().map(|column| qualified(column).map(|(_, name, _)| name));
+                let columns = columns
+                    .iter()
+                    .map(|column| qualified(column).map(|(_, name, _)| name));
                 On::Using(columns.collect::<Understood<_>>()?)
             }
             JoinConstraint::UsingAlias(..) => return unknown("USING with an alias"),
             JoinConstraint::Natural => On::Natural,
             JoinConstraint::None => On::Nothing,
         };
-        Ok(Join { kind, right: self.factor(relation)?, on })
+        Ok(Join {
+            kind,
+            right: self.factor(relation)?,
+            on,
+        })
     }
 
     pub(super) fn factor(&self, parsed: &TableFactor) -> Understood<From> {
         match parsed {
             TableFactor::Table { .. } => self.table_or_function(parsed),
-            TableFactor::Derived { lateral, subquery, alias, sample: None } => Ok(From::Derived {
+            TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                sample: None,
+            } => Ok(From::Derived {
                 query: Box::new(self.query(subquery)?),
                 alias: alias_of(alias.as_ref())?,
                 lateral: *lateral,
             }),
-            TableFactor::Function { lateral: _, name, args, with_ordinality: _, alias } => {
+            TableFactor::Function {
+                lateral: _,
+                name,
+                args,
+                with_ordinality: _,
+                alias,
+            } => {
                 let (schema, name, _) = qualified(name)?;
                 self.function_table(schema, name, args, alias.as_ref())
             }
@@ -65,9 +99,15 @@ impl Converter {
                 with_ordinality: _,
             } => {
                 let call = call(None, "unnest".to_owned(), self.exprs(array_exprs)?);
-                Ok(From::Function { calls: vec![call], alias: alias_of(alias.as_ref())? })
+                Ok(From::Function {
+                    calls: vec![call],
+                    alias: alias_of(alias.as_ref())?,
+                })
             }
-            TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins),
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias: None,
+            } => self.joined(table_with_joins),
             _ => unknown("a table expression of another dialect, or an alias on a join"),
         }
     }
@@ -99,8 +139,16 @@ impl Converter {
             }
             return self.function_table(schema, name, &args.args, alias.as_ref());
         }
-        let sample = sample.as_ref().map(|sample| self.sample(sample)).transpose()?;
-        Ok(From::Table(Table { schema, name, alias: alias_of(alias.as_ref())?, sample }))
+        let sample = sample
+            .as_ref()
+            .map(|sample| self.sample(sample))
+            .transpose()?;
+        Ok(From::Table(Table {
+            schema,
+            name,
+            alias: alias_of(alias.as_ref())?,
+            sample,
+        }))
     }
 
     fn function_table(
@@ -116,15 +164,29 @@ impl Converter {
                 FunctionArg::Unnamed(argument) | FunctionArg::Named { arg: argument, .. } => {
                     arguments.push(self.argument(argument)?);
                 }
-                FunctionArg::ExprNamed { .. } => return unknown("an argument named by an expression"),
+                FunctionArg::ExprNamed { .. } => {
+                    return unknown("an argument named by an expression");
+                }
             }
         }
-        Ok(From::Function { calls: vec![call(schema, name, arguments)], alias: alias_of(alias)? })
+        Ok(From::Function {
+            calls: vec![call(schema, name, arguments)],
+            alias: alias_of(alias)?,
+        })
     }
 
     fn sample(&self, parsed: &TableSampleKind) -> Understood<Vec<Expr>> {
-        let (TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) = parsed;
-        let TableSample { modifier, name: _, quantity, seed: _, bucket: None, offset: None } = sample.as_ref() else {
+        let (TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) =
+            parsed;
+        let TableSample {
+            modifier,
+            name: _,
+            quantity,
+            seed: _,
+            bucket: None,
+            offset: None,
+        } = sample.as_ref()
+        else {
             return unknown("a sample of another dialect");
         };
         if *modifier != TableSampleModifier::TableSample {
@@ -143,15 +205,38 @@ impl Converter {
 }
 
 fn call(schema: Option<String>, name: String, arguments: Vec<Expr>) -> Expr {
-    Expr::Call(Box::new(Call { schema, name, keyword: false, arguments, aggregates: false, window: false }))
+    Expr::Call(Box::new(Call {
+        schema,
+        name,
+        keyword: false,
+        arguments,
+        aggregates: false,
+        window: false,
+    }))
 }
 
 pub(super) fn alias_of(parsed: Option<&TableAlias>) -> Understood<Option<Alias>> {
-    let Some(TableAlias { explicit: _, name, columns, at: None }) = parsed else {
-        return if parsed.is_some() { unknown("AT in an alias") } else { Ok(None) };
+    let Some(TableAlias {
+        explicit: _,
+        name,
+        columns,
+        at: None,
+    }) = parsed
+    else {
+        return if parsed.is_some() {
+            unknown("AT in an alias")
+        } else {
+            Ok(None)
+        };
     };
-    let columns = columns.iter().map(|TableAliasColumnDef { name, data_type: _ }| name_of(name)).collect();
-    Ok(Some(Alias { name: alias_name(name)?, columns }))
+    let columns = columns
+        .iter()
+        .map(|TableAliasColumnDef { name, data_type: _ }| name_of(name))
+        .collect();
+    Ok(Some(Alias {
+        name: alias_name(name)?,
+        columns,
+    }))
 }
 
 /// A word that PostgreSQL reserves is no alias there: the text means something else.

@@ -37,19 +37,32 @@ type Understood<T> = Result<T, Unparsed>;
 /// Parses one statement (without its semicolon; one at the end is taken).
 pub fn understand(text: &str) -> Understood<Statement> {
     if text.len() > TEXT_BYTES_MAX {
-        return Err(Unparsed::TooLong { max: TEXT_BYTES_MAX });
+        return Err(Unparsed::TooLong {
+            max: TEXT_BYTES_MAX,
+        });
     }
     let ours = agree::Ours::of(text)?;
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
         .tokenize_with_location()
         .map_err(|error| Unparsed::Syntax(error.to_string()))?;
     ours.agrees_with(&tokens)?;
-    let mut parser =
-        Parser::new(&PostgreSqlDialect {}).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(NESTING_MAX)
+        .with_tokens_with_locations(tokens);
     let mut parsed = parser.parse_statements().map_err(syntax)?;
-    let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else { return Err(Unparsed::NotOne) };
-    let query = statement_query(&Converter { escapes: ours.escapes }, &statement)?;
-    Ok(Statement { query, parameters: ours.parameters })
+    let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else {
+        return Err(Unparsed::NotOne);
+    };
+    let query = statement_query(
+        &Converter {
+            escapes: ours.escapes,
+        },
+        &statement,
+    )?;
+    Ok(Statement {
+        query,
+        parameters: ours.parameters,
+    })
 }
 
 fn syntax(error: sqlparser::parser::ParserError) -> Unparsed {
@@ -67,14 +80,26 @@ fn statement_query(converter: &Converter, statement: &Parsed) -> Understood<Quer
         }
         other => {
             let text = other.to_string();
-            Err(Unparsed::Utility(text.split_whitespace().next().unwrap_or_default().to_uppercase()))
+            Err(Unparsed::Utility(
+                text.split_whitespace()
+                    .next()
+                    .unwrap_or_default()
+                    .to_uppercase(),
+            ))
         }
     }
 }
 
 /// A query that is its body only.
 fn plain(body: Body) -> Query {
-    Query { with: Vec::new(), recursive: false, body, order_by: Vec::new(), limit: None, locks: Vec::new() }
+    Query {
+        with: Vec::new(),
+        recursive: false,
+        body,
+        order_by: Vec::new(),
+        limit: None,
+        locks: Vec::new(),
+    }
 }
 
 fn unknown<T>(what: impl Into<String>) -> Understood<T> {

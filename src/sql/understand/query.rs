@@ -1,9 +1,10 @@
 //! Queries and their levels.
 
 use sqlparser::ast::{
-    Cte as ParsedCte, Distinct, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, LockClause, NamedWindowExpr,
-    OrderBy, OrderByKind, Query as Parsed, Select as ParsedSelect, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Table as ParsedTable, Values, WildcardAdditionalOptions,
+    Cte as ParsedCte, Distinct, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, LockClause,
+    NamedWindowExpr, OrderBy, OrderByKind, Query as Parsed, Select as ParsedSelect, SelectFlavor,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Table as ParsedTable, Values,
+    WildcardAdditionalOptions,
 };
 
 use super::expression::{name_of, names};
@@ -25,26 +26,49 @@ impl Converter {
             format_clause,
             pipe_operators,
         } = parsed;
-        if for_clause.is_some() || settings.is_some() || format_clause.is_some() || !pipe_operators.is_empty() {
+        if for_clause.is_some()
+            || settings.is_some()
+            || format_clause.is_some()
+            || !pipe_operators.is_empty()
+        {
             return unknown("a clause of another dialect");
         }
         let mut query = plain(self.body(body)?);
         if let Some(with) = with {
             query.recursive = with.recursive;
-            query.with = with.cte_tables.iter().map(|cte| self.cte(cte)).collect::<Understood<_>>()?;
+            query.with = with
+                .cte_tables
+                .iter()
+                .map(|cte| self.cte(cte))
+                .collect::<Understood<_>>()?;
         }
-        query.order_by = order_by.as_ref().map_or(Ok(Vec::new()), |order_by| self.order_by(order_by))?;
+        query.order_by = order_by
+            .as_ref()
+            .map_or(Ok(Vec::new()), |order_by| self.order_by(order_by))?;
         query.limit = self.limit(limit_clause.as_ref(), fetch.as_ref())?;
         query.locks = locks.iter().map(lock).collect::<Understood<_>>()?;
         Ok(query)
     }
 
     fn cte(&self, parsed: &ParsedCte) -> Understood<Cte> {
-        let ParsedCte { alias, query, from: None, materialized: _, closing_paren_token: _ } = parsed else {
+        let ParsedCte {
+            alias,
+            query,
+            from: None,
+            materialized: _,
+            closing_paren_token: _,
+        } = parsed
+        else {
             return unknown("a common table expression of another dialect");
         };
-        let Some(alias) = alias_of(Some(alias))? else { return unknown("a common table expression without a name") };
-        Ok(Cte { name: alias.name, columns: alias.columns, query: self.query(query)? })
+        let Some(alias) = alias_of(Some(alias))? else {
+            return unknown("a common table expression without a name");
+        };
+        Ok(Cte {
+            name: alias.name,
+            columns: alias.columns,
+            query: self.query(query)?,
+        })
     }
 
     pub(super) fn body(&self, parsed: &SetExpr) -> Understood<Body> {
@@ -52,8 +76,15 @@ impl Converter {
             SetExpr::Select(select) => Ok(Body::Select(Box::new(self.select(select)?))),
             SetExpr::Query(query) => Ok(Body::Nested(Box::new(self.query(query)?))),
             SetExpr::SetOperation { .. } => self.set_operation(parsed),
-            SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows }) => {
-                let rows = rows.iter().map(|row| self.exprs(&row.content)).collect::<Understood<_>>()?;
+            SetExpr::Values(Values {
+                explicit_row: false,
+                value_keyword: false,
+                rows,
+            }) => {
+                let rows = rows
+                    .iter()
+                    .map(|row| self.exprs(&row.content))
+                    .collect::<Understood<_>>()?;
                 Ok(Body::Values(rows))
             }
             SetExpr::Values(_) => unknown("VALUES of another dialect"),
@@ -69,12 +100,21 @@ impl Converter {
     fn set_operation(&self, parsed: &SetExpr) -> Understood<Body> {
         let mut backwards = Vec::new();
         let mut at = parsed;
-        while let SetExpr::SetOperation { left, op: _, set_quantifier: _, right } = at {
+        while let SetExpr::SetOperation {
+            left,
+            op: _,
+            set_quantifier: _,
+            right,
+        } = at
+        {
             backwards.push(right.as_ref());
             at = left;
         }
         backwards.push(at);
-        let branches = backwards.into_iter().rev().map(|branch| self.body(branch).map(plain));
+        let branches = backwards
+            .into_iter()
+            .rev()
+            .map(|branch| self.body(branch).map(plain));
         Ok(Body::SetOperation(branches.collect::<Understood<_>>()?))
     }
 
@@ -136,9 +176,15 @@ impl Converter {
             items: self.items(projection)?,
             into: into.is_some(),
             from: self.from(from)?,
-            filter: selection.as_ref().map(|filter| self.expr(filter)).transpose()?,
+            filter: selection
+                .as_ref()
+                .map(|filter| self.expr(filter))
+                .transpose()?,
             group_by: self.group_by(group_by)?,
-            having: having.as_ref().map(|having| self.expr(having)).transpose()?,
+            having: having
+                .as_ref()
+                .map(|having| self.expr(having))
+                .transpose()?,
             windows: (!named_window.is_empty()).then_some(windows),
         })
     }
@@ -152,7 +198,10 @@ impl Converter {
             SelectItem::UnnamedExpr(expr) => (self.expr(expr)?, None),
             SelectItem::ExprWithAlias { expr, alias } => (self.expr(expr)?, Some(name_of(alias))),
             SelectItem::ExprWithAliases { .. } => return unknown("several aliases for one column"),
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+            SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                options,
+            ) => {
                 plain_wildcard(options)?;
                 (Expr::Wildcard(names(name)?), None)
             }
@@ -169,7 +218,9 @@ impl Converter {
     }
 
     fn group_by(&self, parsed: &GroupByExpr) -> Understood<Option<Vec<Expr>>> {
-        let GroupByExpr::Expressions(exprs, modifiers) = parsed else { return unknown("GROUP BY ALL") };
+        let GroupByExpr::Expressions(exprs, modifiers) = parsed else {
+            return unknown("GROUP BY ALL");
+        };
         let mut grouped = self.exprs(exprs)?;
         for modifier in modifiers {
             match modifier {
@@ -182,23 +233,45 @@ impl Converter {
 
     fn order_by(&self, parsed: &OrderBy) -> Understood<Vec<Expr>> {
         match parsed {
-            OrderBy { kind: OrderByKind::Expressions(keys), interpolate: None } => self.sort_keys(keys),
+            OrderBy {
+                kind: OrderByKind::Expressions(keys),
+                interpolate: None,
+            } => self.sort_keys(keys),
             _ => unknown("ORDER BY of another dialect"),
         }
     }
 
-    fn limit(&self, clause: Option<&LimitClause>, fetch: Option<&Fetch>) -> Understood<Option<Vec<Expr>>> {
+    fn limit(
+        &self,
+        clause: Option<&LimitClause>,
+        fetch: Option<&Fetch>,
+    ) -> Understood<Option<Vec<Expr>>> {
         let mut exprs = Vec::new();
         match clause {
             None => {}
-            Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
-                exprs.extend(self.exprs(limit.iter().chain(offset.iter().map(|offset| &offset.value)))?);
+            Some(LimitClause::LimitOffset {
+                limit,
+                offset,
+                limit_by,
+            }) if limit_by.is_empty() => {
+                exprs.extend(
+                    self.exprs(
+                        limit
+                            .iter()
+                            .chain(offset.iter().map(|offset| &offset.value)),
+                    )?,
+                );
             }
             Some(LimitClause::LimitOffset { .. } | LimitClause::OffsetCommaLimit { .. }) => {
                 return unknown("LIMIT of another dialect");
             }
         }
-        if let Some(Fetch { with_ties: _, percent, quantity }) = fetch {
+        if let Some(Fetch {
+            with_ties: _,
+            percent,
+            quantity,
+        }) = fetch
+        {
             if *percent {
                 return unknown("FETCH … PERCENT");
             }
@@ -224,23 +297,42 @@ fn plain_wildcard(options: &WildcardAdditionalOptions) -> Understood<()> {
         || opt_replace.is_some()
         || opt_rename.is_some()
         || opt_alias.is_some();
-    if foreign { unknown("a wildcard with options") } else { Ok(()) }
+    if foreign {
+        unknown("a wildcard with options")
+    } else {
+        Ok(())
+    }
 }
 
 fn lock(parsed: &LockClause) -> Understood<Lock> {
-    let LockClause { lock_type: _, of, nonblock: _ } = parsed;
-    Ok(Lock { of: of.as_ref().map_or(Ok(Vec::new()), names)? })
+    let LockClause {
+        lock_type: _,
+        of,
+        nonblock: _,
+    } = parsed;
+    Ok(Lock {
+        of: of.as_ref().map_or(Ok(Vec::new()), names)?,
+    })
 }
 
 /// `TABLE t` is `SELECT * FROM t`.
 fn whole_table(parsed: &ParsedTable) -> Understood<Body> {
-    let Some(name) = &parsed.table_name else { return unknown("TABLE without a name") };
-    let table =
-        Table { schema: parsed.schema_name.as_ref().map(name_of), name: name_of(name), alias: None, sample: None };
+    let Some(name) = &parsed.table_name else {
+        return unknown("TABLE without a name");
+    };
+    let table = Table {
+        schema: parsed.schema_name.as_ref().map(name_of),
+        name: name_of(name),
+        alias: None,
+        sample: None,
+    };
     Ok(Body::Select(Box::new(Select {
         distinct: false,
         distinct_on: Vec::new(),
-        items: vec![Item { expr: Expr::Wildcard(Vec::new()), alias: None }],
+        items: vec![Item {
+            expr: Expr::Wildcard(Vec::new()),
+            alias: None,
+        }],
         into: false,
         from: vec![From::Table(table)],
         filter: None,

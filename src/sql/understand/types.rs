@@ -14,7 +14,9 @@ impl Converter {
             DataType::Int2(None) | DataType::SmallInt(None) => Type::Int2,
             DataType::Int(None) | DataType::Int4(None) | DataType::Integer(None) => Type::Int4,
             DataType::Int8(None) | DataType::BigInt(None) => Type::Int8,
-            DataType::Text | DataType::Varchar(None) | DataType::CharacterVarying(None) => Type::Text,
+            DataType::Text | DataType::Varchar(None) | DataType::CharacterVarying(None) => {
+                Type::Text
+            }
             DataType::Uuid => Type::Uuid,
             DataType::Varchar(_)
             | DataType::CharacterVarying(_)
@@ -40,10 +42,12 @@ impl Converter {
             | DataType::Bytea
             | DataType::Bit(_)
             | DataType::BitVarying(_) => Type::Plain("built-in"),
-            DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => match self.type_of(element) {
-                Type::Other(name) => Type::Other(name),
-                _ => Type::Plain("array"),
-            },
+            DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
+                match self.type_of(element) {
+                    Type::Other(name) => Type::Other(name),
+                    _ => Type::Plain("array"),
+                }
+            }
             DataType::Custom(name, modifiers) if modifiers.is_empty() => custom(name),
             other => Type::Other(other.to_string()),
         }
@@ -71,10 +75,9 @@ fn custom(name: &ObjectName) -> Type {
         "int8" => Type::Int8,
         "text" | "varchar" => Type::Text,
         "uuid" => Type::Uuid,
-        "timestamptz" | "timetz" | "bpchar" | "numeric" | "float4" | "float8" | "bool" | "date" | "time"
-        | "timestamp" | "interval" | "json" | "jsonb" | "bytea" | "inet" | "cidr" | "macaddr" | "point" | "money" => {
-            Type::Plain("built-in")
-        }
+        "timestamptz" | "timetz" | "bpchar" | "numeric" | "float4" | "float8" | "bool" | "date"
+        | "time" | "timestamp" | "interval" | "json" | "jsonb" | "bytea" | "inet" | "cidr"
+        | "macaddr" | "point" | "money" => Type::Plain("built-in"),
         _ => Type::Other(name.to_string()),
     }
 }

@@ -1,9 +1,10 @@
 //! INSERT, UPDATE, DELETE and MERGE.
 
 use sqlparser::ast::{
-    Assignment as ParsedAssignment, AssignmentTarget, ConflictTarget, Delete as ParsedDelete, FromTable,
-    Insert as ParsedInsert, InsertOverriding, Merge, ObjectName, OnConflict as ParsedOnConflict, OnConflictAction,
-    OnInsert, Query, SetExpr, Statement as Parsed, TableFactor, TableObject, TableWithJoins, Update as ParsedUpdate,
+    Assignment as ParsedAssignment, AssignmentTarget, ConflictTarget, Delete as ParsedDelete,
+    FromTable, Insert as ParsedInsert, InsertOverriding, Merge, ObjectName,
+    OnConflict as ParsedOnConflict, OnConflictAction, OnInsert, Query, SetExpr,
+    Statement as Parsed, TableFactor, TableObject, TableWithJoins, Update as ParsedUpdate,
     UpdateTableFromKind,
 };
 
@@ -20,7 +21,9 @@ impl Converter {
             Parsed::Insert(insert) => Ok(Body::Insert(Box::new(self.insert(insert)?))),
             Parsed::Update(update) => Ok(Body::Update(Box::new(self.update(update)?))),
             Parsed::Delete(delete) => Ok(Body::Delete(Box::new(self.delete(delete)?))),
-            Parsed::Merge(Merge { table, .. }) => Ok(Body::Merge { target: self.target(table)? }),
+            Parsed::Merge(Merge { table, .. }) => Ok(Body::Merge {
+                target: self.target(table)?,
+            }),
             _ => unknown("a command where a query is expected"),
         }
     }
@@ -68,11 +71,19 @@ impl Converter {
         }
         let (schema, name, _) = qualified(name)?;
         let alias = match table_alias {
-            Some(alias) => Some(Alias { name: alias_name(&alias.alias)?, columns: Vec::new() }),
+            Some(alias) => Some(Alias {
+                name: alias_name(&alias.alias)?,
+                columns: Vec::new(),
+            }),
             None => None,
         };
         Ok(Insert {
-            table: Table { schema, name, alias, sample: None },
+            table: Table {
+                schema,
+                name,
+                alias,
+                sample: None,
+            },
             columns: columns.iter().map(single).collect::<Understood<_>>()?,
             source: self.source(source.as_deref())?,
             overriding: overriding.map(|overriding| match overriding {
@@ -86,7 +97,9 @@ impl Converter {
 
     /// VALUES rows stay rows, so that a key can be found in them; anything around them makes it a query.
     fn source(&self, parsed: Option<&Query>) -> Understood<Source> {
-        let Some(query) = parsed else { return Ok(Source::DefaultValues) };
+        let Some(query) = parsed else {
+            return Ok(Source::DefaultValues);
+        };
         let bare = query.with.is_none()
             && query.order_by.is_none()
             && query.limit_clause.is_none()
@@ -94,27 +107,46 @@ impl Converter {
             && query.locks.is_empty();
         let converted = self.query(query)?;
         match converted.body {
-            super::Body::Values(rows) if bare && matches!(*query.body, SetExpr::Values(_)) => Ok(Source::Rows(rows)),
+            super::Body::Values(rows) if bare && matches!(*query.body, SetExpr::Values(_)) => {
+                Ok(Source::Rows(rows))
+            }
             _ => Ok(Source::Query(Box::new(converted))),
         }
     }
 
     fn on_conflict(&self, parsed: &OnInsert) -> Understood<OnConflict> {
-        let OnInsert::OnConflict(ParsedOnConflict { conflict_target, action }) = parsed else {
+        let OnInsert::OnConflict(ParsedOnConflict {
+            conflict_target,
+            action,
+        }) = parsed
+        else {
             return unknown("ON DUPLICATE KEY");
         };
         let target = match conflict_target {
-            Some(ConflictTarget::Columns { columns: _, predicate: Some(predicate) }) => vec![self.expr(predicate)?],
-            Some(ConflictTarget::Columns { .. } | ConflictTarget::OnConstraint(_)) | None => Vec::new(),
+            Some(ConflictTarget::Columns {
+                columns: _,
+                predicate: Some(predicate),
+            }) => vec![self.expr(predicate)?],
+            Some(ConflictTarget::Columns { .. } | ConflictTarget::OnConstraint(_)) | None => {
+                Vec::new()
+            }
         };
         let (assignments, filter) = match action {
             OnConflictAction::DoNothing => (Vec::new(), None),
             OnConflictAction::DoUpdate(update) => (
                 self.assignments(&update.assignments)?,
-                update.selection.as_ref().map(|filter| self.expr(filter)).transpose()?,
+                update
+                    .selection
+                    .as_ref()
+                    .map(|filter| self.expr(filter))
+                    .transpose()?,
             ),
         };
-        Ok(OnConflict { target, assignments, filter })
+        Ok(OnConflict {
+            target,
+            assignments,
+            filter,
+        })
     }
 
     fn assignments(&self, parsed: &[ParsedAssignment]) -> Understood<Vec<Assignment>> {
@@ -123,9 +155,14 @@ impl Converter {
             .map(|assignment| {
                 let columns = match &assignment.target {
                     AssignmentTarget::ColumnName(name) => vec![names(name)?],
-                    AssignmentTarget::Tuple(columns) => columns.iter().map(names).collect::<Understood<_>>()?,
+                    AssignmentTarget::Tuple(columns) => {
+                        columns.iter().map(names).collect::<Understood<_>>()?
+                    }
                 };
-                Ok(Assignment { columns, value: self.expr(&assignment.value)? })
+                Ok(Assignment {
+                    columns,
+                    value: self.expr(&assignment.value)?,
+                })
             })
             .collect()
     }
@@ -161,7 +198,10 @@ impl Converter {
             table: self.target(lone(table)?)?,
             assignments: self.assignments(assignments)?,
             from,
-            filter: selection.as_ref().map(|filter| self.expr(filter)).transpose()?,
+            filter: selection
+                .as_ref()
+                .map(|filter| self.expr(filter))
+                .transpose()?,
             returning: self.items(returning.as_deref().unwrap_or_default())?,
         })
     }
@@ -190,7 +230,10 @@ impl Converter {
         Ok(Delete {
             table: self.target(lone(target)?)?,
             using: self.from(using.as_deref().unwrap_or_default())?,
-            filter: selection.as_ref().map(|filter| self.expr(filter)).transpose()?,
+            filter: selection
+                .as_ref()
+                .map(|filter| self.expr(filter))
+                .transpose()?,
             returning: self.items(returning.as_deref().unwrap_or_default())?,
         })
     }
@@ -205,5 +248,9 @@ fn single(name: &ObjectName) -> Understood<String> {
 }
 
 fn lone(parsed: &TableWithJoins) -> Understood<&TableFactor> {
-    if parsed.joins.is_empty() { Ok(&parsed.relation) } else { unknown("a join as the target of a write") }
+    if parsed.joins.is_empty() {
+        Ok(&parsed.relation)
+    } else {
+        unknown("a join as the target of a write")
+    }
 }
