@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::arguments::{self, Command};
 use super::explain::{self, ExplainError};
 use super::in_process::InProcess;
+use super::proxy::raise_open_files;
 use super::serve;
 use super::tell::{Exit, complain, complain_of, complain_of_config, say};
 use crate::config::{self, Config, Database};
@@ -71,6 +72,8 @@ async fn check(config: &Config, path: &Path, connect: bool, rows: bool) -> Exit 
     }
     let mut exit = Exit::Done;
     if connect {
+        // As `run` does, so that the limit which is compared is the one that will hold.
+        raise_open_files();
         let findings = snapshot::check_connect(config).await;
         if findings
             .iter()

@@ -203,7 +203,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
 }
 
 /// Every client and every server is an open file.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
