@@ -49,6 +49,8 @@ pub enum Expect {
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.
     Answer(Cow<'static, [u8]>),
+    /// The client's CopyDone or CopyFail: no answer of its own. It marks which Syncs the server read during the COPY.
+    CopyEnd,
     /// A Parse that is not sent either, since the server has the statement.
     KnownParse(StatementId),
     /// A Query that was sent to fail: its error is replaced by this one.
@@ -68,6 +70,7 @@ impl Expect {
         match self {
             Expect::Answer(bytes) => Some(bytes),
             Expect::KnownParse(_) => Some(encode::PARSE_COMPLETE),
+            Expect::CopyEnd => Some(b""),
             _ => None,
         }
     }
@@ -172,6 +175,12 @@ impl Replies {
         self.unsynced
     }
 
+    /// A Sync was sent and not answered.
+    #[must_use]
+    pub fn syncing(&self) -> bool {
+        self.expected.iter().any(Expect::is_sync)
+    }
+
     #[must_use]
     pub fn skipping(&self) -> bool {
         self.skipping
@@ -226,7 +235,12 @@ impl Replies {
 
     /// The client ended its COPY: from now on a Sync counts again.
     pub fn copy_ended(&mut self) {
-        self.copying_in = false;
+        if self.copying_in {
+            self.copying_in = false;
+        } else if !self.expected.is_empty() {
+            // Sent before the server said that it takes data, if it will.
+            self.expected.push_back(Expect::CopyEnd);
+        }
     }
 
     /// Walks over `chunk`, which starts where the last call left off. What must go to the client before
@@ -373,15 +387,23 @@ impl Replies {
         Ok(shown)
     }
 
-    /// In COPY FROM STDIN the server drops the Sync that some drivers send right behind Execute.
+    /// The server drops every Sync that comes before the end of the client's data; some drivers send one right behind
+    /// Execute.
     fn begin_copy_in(&mut self) {
-        self.copying_in = true;
-        if matches!(self.expected.front(), Some(Expect::Execute)) {
-            self.unsynced = true;
-            while self.expected.get(1).is_some_and(Expect::is_sync) {
-                self.expected.remove(1);
+        let mut at = 1;
+        while let Some(next) = self.expected.get(at) {
+            if *next == Expect::CopyEnd {
+                break;
+            }
+            if next.is_sync() {
+                self.expected.remove(at);
+            } else {
+                at += 1;
             }
         }
+        self.copying_in = self.expected.remove(at).is_none();
+        let ends = |expect: &Expect| expect.is_sync() || expect.is_simple();
+        self.unsynced |= !self.expected.iter().any(ends);
     }
 
     fn failed<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
@@ -606,6 +628,23 @@ mod tests {
             &[&b"C\0\0\0\x0bCOPY 1\0"[..], READY].concat(),
             100,
         );
+        assert!(replies.idle());
+    }
+
+    #[test]
+    fn a_sync_behind_the_end_of_the_data_counts_though_all_was_sent_at_once() {
+        let mut replies = expecting(&[Expect::Bind, Expect::Execute, Expect::Sync]);
+        replies.copy_ended();
+        replies.expect(Expect::Sync, &mut Vec::new());
+        replies.expect(Expect::Query, &mut Vec::new());
+        let bytes = [
+            &b"2\0\0\0\x04G\0\0\0\x07\0\0\0C\0\0\0\x0bCOPY 1\0"[..],
+            READY,
+            COMPLETE,
+            READY,
+        ]
+        .concat();
+        assert_eq!(seen(&mut replies, &bytes, 4), bytes);
         assert!(replies.idle());
     }
 

@@ -40,6 +40,12 @@ impl Settings {
             .iter()
             .filter(|(name, value)| from.0.get(*name) != Some(value))
         {
+            if from.0.contains_key(name) {
+                // A value may be taken as a change of the one in force, such as a DateStyle without an order.
+                text.extend_from_slice(b"RESET ");
+                quoted(&mut text, name, b'"');
+                text.push(b';');
+            }
             // set_config takes a list such as a search_path as it is written; SET would take it for one name.
             text.extend_from_slice(b"SELECT pg_catalog.set_config(");
             literal(&mut text, name);
@@ -96,6 +102,11 @@ mod tests {
             "SELECT pg_catalog.set_config('timezone','UTC',false);",
         );
         check(&[("my.x", "1")], &[], "RESET \"my.x\";");
+        check(
+            &[("a", "1")],
+            &[("a", "2")],
+            "RESET \"a\";SELECT pg_catalog.set_config('a','2',false);",
+        );
         check(
             &[],
             &[("a", "it's")],

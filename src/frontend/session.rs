@@ -171,6 +171,11 @@ impl Session {
             }
             let mut backlog = self.client.unsent_bytes();
             if let Some(held) = &mut self.held {
+                if self.pinned.is_none() && held.server.is_idle() {
+                    // Borrowed for a message that then failed before it was sent.
+                    self.settled();
+                    continue;
+                }
                 match poll_replies(cx, &mut self.client, &mut held.server, &self.worker) {
                     Poll::Ready(Ok(())) => {
                         self.settled();

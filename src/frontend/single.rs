@@ -281,7 +281,14 @@ impl Session {
     }
 
     /// Makes sure that the server has this statement of the client, and gives its name there.
-    pub(super) fn ensure_statement(&mut self, name: &[u8]) -> Result<Vec<u8>, Trouble> {
+    async fn ensure_statement(&mut self, name: &[u8]) -> Result<Vec<u8>, Trouble> {
+        let doubtful = self.statements.is_unconfirmed(name)
+            && (self.held.as_ref()).is_some_and(|held| held.server.replies.syncing());
+        if doubtful {
+            // Behind a Sync its failure does not skip what comes now, so it must be known.
+            self.settle().await?;
+            self.hold(ONLY).await?;
+        }
         let held = self
             .held
             .as_mut()
@@ -324,7 +331,7 @@ impl Session {
             return Ok(());
         }
         self.hold(ONLY).await?;
-        let server_name = self.ensure_statement(names.statement)?;
+        let server_name = self.ensure_statement(names.statement).await?;
         if let Some(held) = &mut self.held {
             if server_name.is_empty() {
                 held.server.outbox().extend_from_slice(frame.whole);
@@ -341,7 +348,7 @@ impl Session {
             _ if !self.transaction.is_idle() => self.answer(encode::NO_DATA),
             Named::Statement(name) => {
                 self.hold(ONLY).await?;
-                let server_name = self.ensure_statement(name)?;
+                let server_name = self.ensure_statement(name).await?;
                 if let Some(held) = &mut self.held {
                     encode::describe_statement(held.server.outbox(), &server_name);
                 }

@@ -155,6 +155,12 @@ impl Statements {
         }
     }
 
+    /// The Parse of this name was not answered yet.
+    #[must_use]
+    pub fn is_unconfirmed(&self, name: &[u8]) -> bool {
+        self.unconfirmed.iter().any(|(known, _)| **known == *name)
+    }
+
     /// Everything sent was answered: what is here now is here to stay.
     pub fn confirm(&mut self) {
         for (_, prepared) in self.unconfirmed.drain(..) {
