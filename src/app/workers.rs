@@ -26,7 +26,7 @@ struct Thread {
     sockets: mpsc::Sender<Socket>,
     /// Connections that this worker has.
     load: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
+    running: JoinHandle<()>,
 }
 
 /// All workers of a proxy.
@@ -59,11 +59,11 @@ impl Workers {
     /// Ends the threads, whatever their clients do; blocks for a moment.
     pub fn stop(self) {
         for Thread {
-            sockets, thread, ..
+            sockets, running, ..
         } in self.0
         {
             drop(sockets);
-            if thread.join().is_err() {
+            if running.join().is_err() {
                 tracing::error!("a worker had panicked");
             }
         }
@@ -93,13 +93,13 @@ fn start_one(index: usize, gate: Arc<Gate>) -> io::Result<Thread> {
             }
         }
     };
-    let thread = std::thread::Builder::new()
+    let running = std::thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || runtime.block_on(serve))?;
     Ok(Thread {
         sockets,
         load,
-        thread,
+        running,
     })
 }
 
