@@ -115,11 +115,11 @@ pub struct Pool {
     greetings: Mutex<HashMap<Arc<Settings>, Arc<[(String, String)]>>>,
 }
 
-type Answer = oneshot::Receiver<Result<Server, PoolError>>;
+type Answer = oneshot::Receiver<Result<Box<Server>, PoolError>>;
 
 /// What a client gets that asks for a server.
 enum Turn {
-    Server(Server),
+    Server(Box<Server>),
     Wait(Answer),
     Closed,
 }
@@ -127,11 +127,11 @@ enum Turn {
 #[derive(Debug, Default)]
 struct State {
     /// One stack for each worker, the most recently used on top.
-    idle: Vec<Vec<Server>>,
+    idle: Vec<Vec<Box<Server>>>,
     /// All connections: idle, lent, and logins under way.
     total: usize,
     connecting: usize,
-    waiting: VecDeque<oneshot::Sender<Result<Server, PoolError>>>,
+    waiting: VecDeque<oneshot::Sender<Result<Box<Server>, PoolError>>>,
     failures: u32,
     failing_since: Option<Instant>,
     /// A retry is scheduled; until then nobody else connects.
@@ -152,6 +152,14 @@ impl Wake for Alarm {
             self.notify.notify_one();
         }
     }
+}
+
+/// What clients with equal settings are told at login. They share the settings, so that a server that goes from one to
+/// the other need not compare them.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    pub settings: Arc<Settings>,
+    pub reported: Arc<[(String, String)]>,
 }
 
 /// A place in the pool; it is free again when this is dropped.
@@ -232,8 +240,8 @@ impl Pool {
     }
 
     /// Borrows a server; waits in the order of arrival when none is free.
-    pub async fn checkout(self: &Arc<Self>, worker: &Worker) -> Result<Server, PoolError> {
-        let asked = Instant::now();
+    pub async fn checkout(self: &Arc<Self>, worker: &Worker) -> Result<Box<Server>, PoolError> {
+        let mut asked = Instant::now();
         loop {
             let server = match self.take_or_queue(worker.index) {
                 Turn::Server(mut server) => {
@@ -244,17 +252,25 @@ impl Pool {
                     server
                 }
                 Turn::Closed => return Err(PoolError::Closed),
-                Turn::Wait(answer) => self.wait(answer, asked).await?,
+                Turn::Wait(answer) => {
+                    let server = self.wait(answer, asked).await?;
+                    asked = Instant::now();
+                    server
+                }
             };
             // A connection that cannot change its runtime is broken: the next one, then.
             if let Some(mut server) = server.move_to(worker.index) {
-                server.touch(Instant::now());
+                server.touch(asked);
                 return Ok(server);
             }
         }
     }
 
-    async fn wait(self: &Arc<Self>, answer: Answer, asked: Instant) -> Result<Server, PoolError> {
+    async fn wait(
+        self: &Arc<Self>,
+        answer: Answer,
+        asked: Instant,
+    ) -> Result<Box<Server>, PoolError> {
         self.start_logins();
         let left = self.settings.wait_timeout.saturating_sub(asked.elapsed());
         let answer = tokio::time::timeout(left, answer).await;
@@ -299,7 +315,7 @@ impl Pool {
     }
 
     /// Takes a server back. One that is not idle, too old, or about to be cancelled is closed instead.
-    pub fn give_back(self: &Arc<Self>, mut server: Server) {
+    pub fn give_back(self: &Arc<Self>, mut server: Box<Server>) {
         let now = Instant::now();
         self.metrics.transactions.increment(1);
         self.metrics
@@ -322,7 +338,7 @@ impl Pool {
     }
 
     /// Gives a free server to the first in the queue, or parks it.
-    fn offer(&self, server: Server) {
+    fn offer(&self, server: Box<Server>) {
         let mut server = server;
         let mut state = self.state();
         while let Some(waiter) = state.waiting.pop_front() {
@@ -414,7 +430,11 @@ impl Pool {
                     state.failing_since = None;
                 }
                 drop(connecting);
-                self.offer(Server::new(logged_in, login.encryption.clone(), lease));
+                self.offer(Box::new(Server::new(
+                    logged_in,
+                    login.encryption.clone(),
+                    lease,
+                )));
                 self.start_logins();
             }
             Err(error) => {
@@ -475,7 +495,7 @@ impl Pool {
         let (idle, waiting) = {
             let mut state = self.state();
             state.closed = true;
-            let idle: Vec<Server> = state.idle.iter_mut().flat_map(std::mem::take).collect();
+            let idle: Vec<Box<Server>> = state.idle.iter_mut().flat_map(std::mem::take).collect();
             (idle, std::mem::take(&mut state.waiting))
         };
         idle.into_iter().for_each(|mut server| server.say_goodbye());
@@ -484,23 +504,26 @@ impl Pool {
 
     /// What a server reports to a client with these settings, if one was asked before.
     #[must_use]
-    pub fn greeting(&self, settings: &Settings) -> Option<Arc<[(String, String)]>> {
-        self.greetings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(settings)
-            .cloned()
+    pub fn greeting(&self, settings: &Settings) -> Option<Greeting> {
+        let greetings = self.greetings.lock();
+        let greetings = greetings.unwrap_or_else(PoisonError::into_inner);
+        let (settings, reported) = greetings.get_key_value(settings)?;
+        Some(Greeting {
+            settings: Arc::clone(settings),
+            reported: Arc::clone(reported),
+        })
     }
 
-    pub fn learn_greeting(&self, settings: &Arc<Settings>, reported: &[(String, String)]) {
-        let mut greetings = self
-            .greetings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    pub fn learn_greeting(&self, greeting: &Greeting) {
+        let greetings = self.greetings.lock();
+        let mut greetings = greetings.unwrap_or_else(PoisonError::into_inner);
         if greetings.len() >= GREETINGS_MAX {
             greetings.clear();
         }
-        greetings.insert(Arc::clone(settings), reported.into());
+        greetings.insert(
+            Arc::clone(&greeting.settings),
+            Arc::clone(&greeting.reported),
+        );
     }
 
     /// Closes what must not stay idle: connections with something to say, and those past their time.
@@ -522,7 +545,7 @@ impl Pool {
         drop(state);
         closed
             .into_iter()
-            .for_each(|mut server: Server| server.say_goodbye());
+            .for_each(|mut server: Box<Server>| server.say_goodbye());
     }
 }
 
@@ -561,7 +584,7 @@ async fn retry(pool: Weak<Pool>, pause: Duration) {
     }
 }
 
-async fn give_back_after_cancel(pool: Arc<Pool>, server: Server) {
+async fn give_back_after_cancel(pool: Arc<Pool>, server: Box<Server>) {
     // The canceller closes its connection when the signal was sent, and is bounded in time itself.
     while server.identity().is_being_cancelled() {
         tokio::time::sleep(Duration::from_millis(5)).await;

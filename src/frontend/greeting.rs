@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::database::Database;
 use super::sharded::check_settings;
 use super::trouble::Trouble;
+use crate::backend::pool::Greeting;
 use crate::backend::settings::Settings;
 use crate::backend::worker::Worker;
 use crate::error::Report;
@@ -24,14 +25,14 @@ pub enum Refusal {
 pub async fn greeting(
     database: &Database,
     user: &UserName,
-    settings: &Arc<Settings>,
+    settings: Settings,
     client: &Client,
     worker: &Worker,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<(Vec<u8>, Arc<Settings>), Refusal> {
     let no_shard = || Refusal::Report(Box::new(super::trouble::SessionError::Internal("no shard")));
     let pool = database.pools.pool(ShardId(0), user).ok_or_else(no_shard)?;
-    let reported = match pool.greeting(settings) {
-        Some(reported) => reported,
+    let known = match pool.greeting(&settings) {
+        Some(known) => known,
         None => {
             let mut server = pool
                 .checkout(worker)
@@ -44,23 +45,26 @@ pub async fn greeting(
                 Ok(Some(error)) => return Err(Refusal::Relay(error)),
                 Err(lost) => return Err(Refusal::Report(Box::new(lost))),
             }
-            server.settings = Arc::clone(settings);
-            let reported: Arc<[(String, String)]> = server.reported().into();
-            pool.learn_greeting(settings, &reported);
+            let known = Greeting {
+                settings: Arc::new(settings),
+                reported: server.reported().into(),
+            };
+            server.settings = Arc::clone(&known.settings);
+            pool.learn_greeting(&known);
             pool.give_back(server);
-            reported
+            known
         }
     };
     if database.config.is_sharded() {
-        check_settings(settings, &reported)
+        check_settings(&known.settings, &known.reported)
             .map_err(|refusal| Refusal::Report(Box::new(refusal)))?;
     }
     let mut out = Vec::with_capacity(1024);
-    for (name, value) in reported.iter() {
+    for (name, value) in known.reported.iter() {
         encode::parameter_status(&mut out, name, value);
     }
     encode::backend_key_data(&mut out, client.pid, &client.key);
-    Ok(out)
+    Ok((out, known.settings))
 }
 
 impl From<Refusal> for Trouble {

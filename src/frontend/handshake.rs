@@ -147,8 +147,7 @@ async fn log_in(
     if gate.registry.count() > gate.clients_max {
         return Err(report(Box::new(SessionError::TooManyClients)));
     }
-    let settings = Arc::new(settings);
-    let greeting = greeting::greeting(&database, &entry.user, &settings, &entry, worker)
+    let (greeting, settings) = greeting::greeting(&database, &entry.user, settings, &entry, worker)
         .await
         .map_err(Some)?;
     out.extend_from_slice(&greeting);

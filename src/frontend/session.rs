@@ -39,7 +39,7 @@ const POISON: &[u8] = b"pgherd refuses this statement";
 pub(super) struct Held {
     pub shard: ShardId,
     pub pool: Arc<Pool>,
-    pub server: Server,
+    pub server: Box<Server>,
 }
 
 pub(super) struct Session {
@@ -263,7 +263,7 @@ impl Session {
     }
 
     /// Borrows a server of this shard, with the client's settings in force on it.
-    pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Server, Trouble> {
+    pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
         let mut server = pool.checkout(&self.worker).await?;
         if !Arc::ptr_eq(&server.settings, &self.settings) {
             if *server.settings != *self.settings {

@@ -12,7 +12,7 @@ use crate::frontend::trouble::{End, Trouble};
 use crate::names::ShardId;
 use crate::wire::encode;
 
-type Borrowed = (Arc<Pool>, Server);
+type Borrowed = (Arc<Pool>, Box<Server>);
 
 impl Session {
     /// Runs a Query message on every shard; gives the number of rows that the client got.
@@ -48,7 +48,10 @@ impl Session {
             self.entry.borrowed(server.identity());
             put(server, index == 0);
         }
-        let mut servers: Vec<&mut Server> = borrowed.iter_mut().map(|(_, server)| server).collect();
+        let mut servers: Vec<&mut Server> = borrowed
+            .iter_mut()
+            .map(|(_, server)| &mut **server)
+            .collect();
         let ended = execute::scatter(&mut self.client, &mut servers, &self.worker).await;
         self.entry.gave_back();
         match ended {
