@@ -84,10 +84,11 @@ fn start_one(index: usize, gate: Arc<Gate>) -> io::Result<Thread> {
             match register(socket) {
                 Ok(stream) => {
                     let (gate, worker) = (Arc::clone(&gate), Arc::clone(&worker));
-                    tokio::spawn(async move {
+                    // Sessions pause on their own: counting every read and write for them costs more than it gives.
+                    tokio::spawn(tokio::task::unconstrained(async move {
                         frontend::serve(stream, gate, worker).await;
                         drop(counted);
-                    });
+                    }));
                 }
                 Err(error) => tracing::debug!(%error, "a new connection was already broken"),
             }

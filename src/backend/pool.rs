@@ -27,7 +27,9 @@ use crate::telemetry::{PoolFigures, PoolMetrics};
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How often idle connections are looked over for age.
-const LOOK_OVER: Duration = Duration::from_secs(5);
+const LOOK_OVER: Duration = Duration::from_secs(1);
+/// A connection that was given back less than this ago is lent again without a look at it.
+const FRESH: Duration = Duration::from_millis(1);
 /// Distinct sets of settings whose reported parameters are remembered.
 const GREETINGS_MAX: usize = 256;
 
@@ -246,7 +248,8 @@ impl Pool {
             let server = match self.take_or_queue(worker.index) {
                 Turn::Server(mut server) => {
                     // Dropping a connection that is not silent takes the lock again, so it happens here.
-                    if !server.is_quiet(&mut Context::from_waker(Waker::noop())) {
+                    let fresh = asked.saturating_duration_since(server.taken()) < FRESH;
+                    if !fresh && !server.is_quiet(&mut Context::from_waker(Waker::noop())) {
                         continue;
                     }
                     server
@@ -349,11 +352,7 @@ impl Pool {
                 Err(Err(_)) => return,
             }
         }
-        if state.closed
-            || !server.is_quiet(&mut Context::from_waker(&Waker::from(Arc::clone(
-                &self.alarm,
-            ))))
-        {
+        if state.closed {
             drop(state);
             drop(server);
             return;

@@ -8,6 +8,9 @@ use crate::backend::server::{Lost, Server};
 use crate::backend::worker::Worker;
 use crate::wire::channel::Channel;
 
+/// Reads from one server before other clients are looked at.
+const READS_MAX: usize = 16;
+
 /// Which end of a relay broke.
 #[derive(Debug)]
 pub enum Broken {
@@ -29,7 +32,7 @@ pub fn poll_replies(
     server: &mut Server,
     worker: &Worker,
 ) -> Poll<Result<(), Broken>> {
-    loop {
+    for _ in 0..READS_MAX {
         if server.unsent_bytes() > 0 {
             // Pending only means that the rest goes later; replies may come meanwhile.
             let _ = server.poll_flush(cx)?;
@@ -45,6 +48,9 @@ pub fn poll_replies(
             return Poll::Ready(Ok(()));
         }
     }
+    // The others of this worker want their turn, too.
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 /// Relays until the server owes nothing.

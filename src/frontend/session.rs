@@ -32,6 +32,9 @@ use crate::wire::frame::{Frame, client_header, first_frame};
 /// While this much waits to be sent in one direction, the other end is not read.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
+/// Turns of a client that never pauses before others are looked at.
+const TURNS_MAX: u32 = 16;
+
 /// The text of a Query that is sent to fail, so that the server ends the transaction where we refuse a statement.
 const POISON: &[u8] = b"pgherd refuses this statement";
 
@@ -100,9 +103,14 @@ impl Session {
             Poll::Ready(())
         })
         .await;
+        let mut turns = 0_u32;
         let end = loop {
             if let Err(end) = self.turn().await {
                 break end;
+            }
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(TURNS_MAX) {
+                tokio::task::yield_now().await;
             }
         };
         self.leave(&end).await;

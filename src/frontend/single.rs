@@ -119,6 +119,9 @@ impl Session {
 
     /// Looks for what would outlive the transaction in the server's session. `true`: the session answers it alone.
     fn notice_text(&mut self, text: &[u8]) -> bool {
+        if scan::is_plain_query(text) {
+            return false;
+        }
         if !scan::is_single(text, true) {
             for range in scan::split(text, true) {
                 self.notice(text.get(range).unwrap_or_default(), false);

@@ -166,3 +166,28 @@ fn any_bytes_are_taken_without_a_panic() {
         }
     }
 }
+
+#[test]
+fn a_plain_query_is_told_at_a_look() {
+    for text in [
+        "SELECT 1",
+        "select\n1",
+        "Insert into t values (1)",
+        "UPDATE t SET a = 1",
+        "DELETE FROM t; ",
+    ] {
+        assert!(is_plain_query(text.as_bytes()), "{text}");
+    }
+    for text in [
+        "",
+        "SELECT",
+        "SELECT1",
+        "SELECT 1; SET x = 1",
+        " SELECT 1",
+        "SELECT ';' ",
+        "SET x = 1",
+        "SELECTED x",
+    ] {
+        assert!(!is_plain_query(text.as_bytes()), "{text}");
+    }
+}

@@ -128,7 +128,7 @@ impl Channel {
         }
         while self.sent < self.outbox.len() {
             let rest = self.outbox.get(self.sent..).unwrap_or_default();
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+            match ready!(poll_write(&mut self.stream, cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
                     self.sent += count;
@@ -150,7 +150,7 @@ impl Channel {
         let mut rest = bytes;
         if self.outbox.is_empty() {
             while !rest.is_empty() {
-                match Pin::new(&mut self.stream).poll_write(cx, rest)? {
+                match poll_write(&mut self.stream, cx, rest)? {
                     Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Poll::Ready(count) => {
                         self.written += count as u64;
@@ -166,6 +166,20 @@ impl Channel {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(()),
         }
+    }
+}
+
+fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match stream.try_send(bytes) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Pin::new(stream).poll_write(cx, bytes)
+        }
+        sent => Poll::Ready(sent),
     }
 }
 

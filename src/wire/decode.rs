@@ -67,11 +67,8 @@ impl<'a> Body<'a> {
     }
 
     fn string(&mut self) -> Result<&'a [u8], FrameError> {
-        let end = self
-            .rest
-            .iter()
-            .position(|&b| b == 0)
-            .ok_or_else(|| self.malformed("a string has no end"))?;
+        let end =
+            memchr::memchr(0, self.rest).ok_or_else(|| self.malformed("a string has no end"))?;
         let string = self.bytes(end)?;
         self.byte()?;
         Ok(string)

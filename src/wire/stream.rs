@@ -90,6 +90,19 @@ impl Stream {
         }
     }
 
+    /// Writes without asking the runtime whether the socket has room: nearly always it has.
+    ///
+    /// # Errors
+    /// `WouldBlock` where [`AsyncWrite::poll_write`] must wait for room, and always with TLS; the system's errors.
+    #[inline]
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(tcp) => SockRef::from(tcp).send(bytes),
+            Stream::Unix(unix) => SockRef::from(unix).send(bytes),
+            Stream::TlsServer(_) | Stream::TlsClient(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::TlsServer(_) | Stream::TlsClient(_))
     }
