@@ -23,7 +23,7 @@ pub(super) enum Class {
     Reads,
     /// Volatile, and nobody says that it is harmless.
     Effects,
-    /// Not of `pg_catalog`, or unknown: it may read tables.
+    /// Not of `pg_catalog` and not immutable, or unknown: it may read tables.
     User,
     /// It runs a query that is given as text.
     Query,
@@ -138,8 +138,6 @@ const SERVER_NAMES: &[&str] = &[
     "pg_notify",
     "pg_listening_channels",
     "pg_notification_queue_usage",
-    "pg_my_temp_schema",
-    "pg_is_other_temp_schema",
     "pg_postmaster_start_time",
     "pg_conf_load_time",
     "pg_reload_conf",
@@ -235,10 +233,11 @@ pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
         nature.aggregate |= function.aggregate && !call.window;
         nature.window |= function.window;
         nature.returns_set |= function.returns_set;
-        let class = if function.schema == "pg_catalog" {
-            built_in(name, function.volatility)
-        } else {
-            Class::User
+        let class = match function.volatility {
+            volatility if function.schema == "pg_catalog" => built_in(name, volatility),
+            // its author promises that it reads no table
+            Volatility::Immutable => Class::Immutable,
+            _ => Class::User,
         };
         nature.class = nature.class.max(class);
     }
@@ -296,4 +295,11 @@ pub(super) fn shows_server_state(relation: &str) -> bool {
     relation.starts_with("pg_stat_")
         || relation.starts_with("pg_statio_")
         || STATE.contains(&relation)
+}
+
+/// Whether `x.name` could call a function that may read tables.
+pub(super) fn is_users(catalog: &Catalog, name: &str) -> bool {
+    catalog.functions(None, name).any(|function| {
+        function.schema != "pg_catalog" && function.volatility != Volatility::Immutable
+    })
 }

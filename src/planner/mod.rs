@@ -11,6 +11,10 @@ mod explain;
 mod functions;
 mod proof;
 mod refusal;
+mod route;
+mod scatter;
+mod scope;
+mod survey;
 mod target;
 
 pub use explain::explain;
@@ -83,6 +87,5 @@ pub struct Assigned {
 ///
 /// Errors: a [`Refusal`] with its stable number; no statement is sent on a guess.
 pub fn plan(statement: &Statement, knowledge: &Knowledge<'_>) -> Result<Plan, Refusal> {
-    let _ = (statement, knowledge);
-    Err(Refusal::new(Number::NotParsed))
+    route::plan(statement, knowledge)
 }

@@ -28,16 +28,21 @@ pub(super) enum Constant {
     Invalid,
 }
 
+/// Different constants that are kept; what is beyond proves nothing.
+const CONSTANTS_MAX: usize = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     pub nodes: Vec<Arc<Relation>>,
-    edges: Vec<(Node, Node)>,
+    /// `edges[a]` lists every `b` with `a → b`.
+    edges: Vec<Vec<Node>>,
     constants: Vec<(Constant, Vec<Node>)>,
 }
 
 impl Proof {
     pub fn add_node(&mut self, relation: Arc<Relation>) -> Node {
         self.nodes.push(relation);
+        self.edges.push(Vec::new());
         self.nodes.len() - 1
     }
 
@@ -51,19 +56,23 @@ impl Proof {
             (Some(from), Some(to)) => hash_family(from.key_type) == hash_family(to.key_type),
             _ => false,
         };
-        if same_hash && from != to {
-            self.edges.push((from, to));
+        if let (true, Some(known)) = (same_hash && from != to, self.edges.get_mut(from))
+            && !known.contains(&to)
+        {
+            known.push(to);
         }
     }
 
     /// Only rows of `node` with this key value matter.
     pub fn holds(&mut self, node: Node, constant: Constant) {
+        let is_full = self.constants.len() >= CONSTANTS_MAX;
         let known = self
             .constants
             .iter_mut()
             .find(|(known, _)| is_same(known, &constant));
         match known {
             Some((_, nodes)) => nodes.push(node),
+            None if is_full => {}
             None => self.constants.push((constant, vec![node])),
         }
     }
@@ -90,12 +99,7 @@ impl Proof {
                 Some(seen) if !*seen => *seen = true,
                 _ => continue,
             }
-            pending.extend(
-                self.edges
-                    .iter()
-                    .filter(|(from, _)| *from == node)
-                    .map(|(_, to)| *to),
-            );
+            pending.extend(self.edges.get(node).into_iter().flatten());
         }
         reached.iter().all(|&seen| seen)
     }
@@ -103,9 +107,14 @@ impl Proof {
 
 fn is_same(one: &Constant, other: &Constant) -> bool {
     match (one, other) {
-        (Constant::Parameter { index: one, .. }, Constant::Parameter { index: other, .. }) => {
-            one == other
-        }
+        // `$1::text` and `$1::int8` may stand in one statement, and hash apart
+        (
+            Constant::Parameter { index, key_type },
+            Constant::Parameter {
+                index: other_index,
+                key_type: other_type,
+            },
+        ) => index == other_index && hash_family(*key_type) == hash_family(*other_type),
         _ => one == other,
     }
 }

@@ -225,8 +225,11 @@ pub enum Expr {
     /// `a IN (b, c)`, not negated.
     OneOf(Box<Expr>, Vec<Expr>),
     Call(Box<Call>),
-    /// `(a).b`: a field, or a function written like one.
-    Field(Box<Expr>),
+    /// `(a).b`: a field, or a function written like one; without a name for `(a).*`.
+    Field {
+        inner: Box<Expr>,
+        name: Option<String>,
+    },
     /// Any operator or special form: only its operands matter.
     Operation(Vec<Expr>),
     Subquery(Box<Query>),

@@ -407,9 +407,14 @@ impl Converter {
         let mut expr = self.operand(root, Level::Postfix)?;
         for access in chain {
             expr = match access {
-                AccessExpr::Dot(Parsed::Identifier(_) | Parsed::Wildcard(_)) => {
-                    Expr::Field(Box::new(expr))
-                }
+                AccessExpr::Dot(Parsed::Identifier(field)) => Expr::Field {
+                    inner: Box::new(expr),
+                    name: Some(name_of(field)),
+                },
+                AccessExpr::Dot(Parsed::Wildcard(_)) => Expr::Field {
+                    inner: Box::new(expr),
+                    name: None,
+                },
                 AccessExpr::Dot(_) => return unknown("a field that is no name"),
                 AccessExpr::Subscript(Subscript::Index { index }) => {
                     Expr::Operation(vec![expr, self.expr(index)?])

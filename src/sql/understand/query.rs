@@ -207,7 +207,8 @@ impl Converter {
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options) => {
                 plain_wildcard(options)?;
-                (Expr::Field(Box::new(self.expr(expr)?)), None)
+                let inner = Box::new(self.expr(expr)?);
+                (Expr::Field { inner, name: None }, None)
             }
             SelectItem::Wildcard(options) => {
                 plain_wildcard(options)?;
