@@ -63,9 +63,9 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
 JOIN pg_catalog.pg_attribute ra ON ra.attrelid = r.oid AND ra.attnum = k.refnum \
 WHERE f.contype = 'f' AND n.nspname !~ '^pg_' ORDER BY 1, 2, 3";
 
-/// The search path, whether a role has one of its own, and whether operators or casts are not immutable.
+/// The search path that a session begins with (the one in force is that of whoever asks), whether a role has one of its own, and whether operators or casts are not immutable.
 const SETTINGS: &str = "\
-SELECT pg_catalog.current_setting('search_path'), \
+SELECT (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'search_path'), \
  EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c(entry) \
   WHERE s.setrole <> 0 AND c.entry ~* '^search_path=')::pg_catalog.text, \
  (EXISTS (SELECT FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
