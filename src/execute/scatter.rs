@@ -38,10 +38,10 @@ pub async fn scatter(
     let mut rows = 0;
     for server in servers.iter_mut() {
         settle(client, server, worker).await?;
+        server.replies.keep_errors = false;
         if let Some(error) = server.replies.hidden_error.take() {
             return Ok(Part::Failed(error));
         }
-        server.replies.keep_errors = false;
         rows += server.replies.part_rows;
     }
     Ok(Part::Rows(rows))

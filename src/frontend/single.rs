@@ -283,15 +283,20 @@ impl Session {
         }
     }
 
+    /// A statement whose Parse was not answered yet, and is behind a Sync: its failure would not skip what comes now, so
+    /// it must be known before its name is used.
+    pub(super) async fn resolve_doubt(&mut self, name: &[u8]) -> Result<(), Trouble> {
+        let syncing = |held: &Held| held.server.replies.syncing();
+        if self.statements.is_unconfirmed(name) && self.held.as_ref().is_some_and(syncing) {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that the server has this statement of the client, and gives its name there.
     async fn ensure_statement(&mut self, name: &[u8]) -> Result<Vec<u8>, Trouble> {
-        let doubtful = self.statements.is_unconfirmed(name)
-            && (self.held.as_ref()).is_some_and(|held| held.server.replies.syncing());
-        if doubtful {
-            // Behind a Sync its failure does not skip what comes now, so it must be known.
-            self.settle().await?;
-            self.hold(ONLY).await?;
-        }
+        self.resolve_doubt(name).await?;
+        self.hold(ONLY).await?;
         let held = self
             .held
             .as_mut()

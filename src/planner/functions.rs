@@ -101,6 +101,8 @@ const READS: &[&str] = &[
     "pg_database_size",
     "pg_indexes_size",
     "pg_is_in_recovery",
+    "pg_partition_ancestors",
+    "pg_partition_tree",
     "pg_relation_filenode",
     "pg_relation_filepath",
     "pg_relation_size",

@@ -133,6 +133,7 @@ impl Session {
 
     pub(super) async fn bind_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let names = decode::bind_names(frame.body)?;
+        self.resolve_doubt(names.statement).await?;
         let prepared = self.prepared(names.statement)?;
         if let Transaction::Failed { .. } = self.transaction {
             self.refuses_without_server(prepared.text())?;
@@ -189,7 +190,7 @@ impl Session {
         // A failed transaction takes nothing but its end, and says so itself.
         let place = match &self.held {
             Some(held) if self.is_in_failed_block() => Place::Shard(held.shard),
-            _ => self.place(target)?,
+            _ => self.place(target, shape(prepared)?.shows)?,
         };
         match place {
             Place::Every => {
@@ -225,6 +226,7 @@ impl Session {
     pub(super) async fn describe_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let answer = match decode::named(b'D', frame.body)? {
             Named::Statement(name) => {
+                self.resolve_doubt(name).await?;
                 let prepared = self.prepared(name)?;
                 match work(&prepared)? {
                     Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),

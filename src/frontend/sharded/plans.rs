@@ -27,6 +27,8 @@ pub struct Shape {
     /// Parameter types that the client declared and no server is told, since their OIDs are the authoritative shard's:
     /// index and OID. What the server finds on its own must be the same.
     pub declared: Vec<(usize, u32)>,
+    /// SHOW.
+    pub shows: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -77,6 +79,7 @@ impl Plans {
             work: work(text, &Knowledge { catalog, placement }),
             description: OnceLock::new(),
             declared,
+            shows: matches!(verb(text), Verb::Show { .. }),
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::AUTHORITATIVE;
-use super::extended::work;
+use super::extended::{shape, work};
 use super::plans::Work;
 use super::standing::Place;
 use crate::backend::replies::Expect;
@@ -72,7 +72,7 @@ impl Session {
             return Err(SessionError::SchemaChanged.into());
         }
         let target = plan.target(self.database.placement()?, &())?;
-        match self.place(target)? {
+        match self.place(target, shape(prepared)?.shows)? {
             Place::Shard(shard) => self.forward_query(frame, shard, plan.effect).await,
             Place::Every => {
                 let rows = self.scatter_query(frame.whole).await?;

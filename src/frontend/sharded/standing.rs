@@ -46,10 +46,12 @@ impl Session {
         }
     }
 
-    /// The place of a statement, or why it has none in this transaction.
-    pub(super) fn place(&self, target: Target) -> Result<Place, Refusal> {
+    /// The place of a statement, or why it has none in this transaction. One that `shows` a setting asks for those of
+    /// its transaction.
+    pub(super) fn place(&self, target: Target, shows: bool) -> Result<Place, Refusal> {
         if let (true, Some(held)) = (self.is_in_block(), &self.held) {
             return match target {
+                _ if shows => Ok(Place::Shard(held.shard)),
                 Target::One(shard) if shard == held.shard => Ok(Place::Shard(shard)),
                 Target::Any => Ok(Place::Shard(held.shard)),
                 Target::Authoritative if held.shard == AUTHORITATIVE => {
