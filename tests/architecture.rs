@@ -30,7 +30,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("wire", "names error"),
     ("sql", "names error"),
     ("placement", "names error"),
-    ("catalog", "names error sql"),
+    ("catalog", "names error sql placement"),
     ("planner", "names error sql placement catalog"),
     ("backend", "names error telemetry config wire"),
     (

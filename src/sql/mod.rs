@@ -5,6 +5,7 @@
 //! any bytes and cannot fail.
 
 mod error;
+mod reserved;
 pub mod scan;
 pub mod statement;
 mod understand;

@@ -1,3 +1,5 @@
+//! Statements, tokens and boundaries, as tables of texts.
+
 use super::*;
 
 #[track_caller]

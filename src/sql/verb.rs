@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use super::reserved::is_reserved;
 use super::scan::{Kind, Token, Tokens, tokens};
 
 /// A name as PostgreSQL stores it: folded, without quotes, at most 63 bytes.
@@ -665,118 +666,6 @@ fn clip(name: &[u8]) -> &[u8] {
         end -= 1;
     }
     name.get(..end).unwrap_or_default()
-}
-
-/// Words that cannot be a name without quotes: PostgreSQL's reserved and type-or-function keywords (`kwlist.h`,
-/// versions 12 to 18 together). Sorted.
-const RESERVED: &[&str] = &[
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "authorization",
-    "binary",
-    "both",
-    "case",
-    "cast",
-    "check",
-    "collate",
-    "collation",
-    "column",
-    "concurrently",
-    "constraint",
-    "create",
-    "cross",
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_schema",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "false",
-    "fetch",
-    "for",
-    "foreign",
-    "freeze",
-    "from",
-    "full",
-    "grant",
-    "group",
-    "having",
-    "ilike",
-    "in",
-    "initially",
-    "inner",
-    "intersect",
-    "into",
-    "is",
-    "isnull",
-    "join",
-    "lateral",
-    "leading",
-    "left",
-    "like",
-    "limit",
-    "localtime",
-    "localtimestamp",
-    "natural",
-    "not",
-    "notnull",
-    "null",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "outer",
-    "overlaps",
-    "placing",
-    "primary",
-    "references",
-    "returning",
-    "right",
-    "select",
-    "session_user",
-    "similar",
-    "some",
-    "symmetric",
-    "system_user",
-    "table",
-    "tablesample",
-    "then",
-    "to",
-    "trailing",
-    "true",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "variadic",
-    "verbose",
-    "when",
-    "where",
-    "window",
-    "with",
-];
-
-pub(super) fn is_reserved(word: &[u8]) -> bool {
-    RESERVED
-        .binary_search_by(|reserved| reserved.as_bytes().cmp(word))
-        .is_ok()
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! What a statement is by its first words, as tables of texts.
+
 use super::*;
 
 fn name(text: &str) -> Name<'_> {
