@@ -2,7 +2,7 @@
 
 /// Words that cannot be a name without quotes: PostgreSQL's reserved and type-or-function keywords (`kwlist.h`,
 /// versions 12 to 18 together). Sorted.
-const RESERVED: &[&str] = &[
+pub(super) const RESERVED: &[&str] = &[
     "all",
     "analyse",
     "analyze",

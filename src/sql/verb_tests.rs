@@ -477,5 +477,5 @@ fn a_temporary_object_is_seen() {
 
 #[test]
 fn the_reserved_words_are_sorted() {
-    assert!(RESERVED.is_sorted());
+    assert!(crate::sql::reserved::RESERVED.is_sorted());
 }

@@ -242,7 +242,7 @@ pub(super) fn alias_of(parsed: Option<&TableAlias>) -> Understood<Option<Alias>>
 /// A word that PostgreSQL reserves is no alias there: the text means something else.
 pub(super) fn alias_name(ident: &Ident) -> Understood<String> {
     let name = name_of(ident);
-    if ident.quote_style.is_none() && crate::sql::verb::is_reserved(name.as_bytes()) {
+    if ident.quote_style.is_none() && crate::sql::reserved::is_reserved(name.as_bytes()) {
         return unknown(format!("{name} as an alias"));
     }
     Ok(name)
