@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::constraints::{note_foreign_keys, note_unique};
 use super::error::{CatalogError, TableProblem};
 use super::queries::QUERIES;
-use super::relation::{
-    Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing,
-};
+use super::relation::{Column, ColumnDefault, Key, Kind, Relation, Rule, Rules, Standing};
 use super::{Catalog, Function, SYSTEM_SCHEMAS, Volatility};
 use crate::names::TableName;
 use crate::placement::KeyType;
 
 type Rows = [Vec<Option<String>>];
-type Place = (Arc<str>, Arc<str>);
+/// Schema and name.
+pub(super) type Place = (Arc<str>, Arc<str>);
 
 /// A column with what only the rules need to know.
 struct Raw {
@@ -136,6 +136,7 @@ fn read_relation(
         inherits: row.truth(3)?,
         has_rules: row.truth(4)?,
         has_triggers: row.truth(5)?,
+        cascades: false,
         row_security: row.truth(6)?,
         loose_constraints: Vec::new(),
     })
@@ -191,86 +192,6 @@ fn read_key(name: &str, raw: &[Raw]) -> Result<Key, String> {
         characters_max,
         generated: raw.column.generated,
     })
-}
-
-/// Unique and exclusion constraints of sharded tables without the key among their columns: two shards may each hold a
-/// row that one server would have refused.
-fn note_unique(
-    answer: &Answer<'_>,
-    found: &mut BTreeMap<Place, Relation>,
-) -> Result<(), CatalogError> {
-    let mut indexes: BTreeMap<(Place, String), Vec<String>> = BTreeMap::new();
-    for row in answer.rows() {
-        let place = (row.text(0)?.into(), row.text(1)?.into());
-        let columns = indexes.entry((place, row.text(2)?.to_owned())).or_default();
-        columns.push(row.optional(3)?.unwrap_or_default().to_owned());
-    }
-    for ((place, name), columns) in indexes {
-        let Some(relation) = found.get_mut(&place) else {
-            continue;
-        };
-        let Some(key) = relation.key() else { continue };
-        if !columns.contains(&key.column) {
-            relation.loose_constraints.push(Constraint {
-                name,
-                columns,
-                foreign: false,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Foreign keys between tables whose rows need not meet on one shard.
-fn note_foreign_keys(
-    answer: &Answer<'_>,
-    found: &mut BTreeMap<Place, Relation>,
-) -> Result<(), CatalogError> {
-    let mut keys: BTreeMap<(Place, String, Place), Vec<(String, String)>> = BTreeMap::new();
-    for row in answer.rows() {
-        let from: Place = (row.text(0)?.into(), row.text(1)?.into());
-        let to: Place = (row.text(4)?.into(), row.text(5)?.into());
-        let pair = (row.text(3)?.to_owned(), row.text(6)?.to_owned());
-        keys.entry((from, row.text(2)?.to_owned(), to))
-            .or_default()
-            .push(pair);
-    }
-    for ((from, name, to), pairs) in keys {
-        let (Some(holder), Some(target)) = (found.get(&from), found.get(&to)) else {
-            continue;
-        };
-        if meet_on_one_shard(holder, target, &pairs) {
-            continue;
-        }
-        let (own, theirs) = pairs.into_iter().unzip();
-        if let Some(target) = found.get_mut(&to) {
-            target.loose_constraints.push(Constraint {
-                name: name.clone(),
-                columns: theirs,
-                foreign: true,
-            });
-        }
-        if let Some(holder) = found.get_mut(&from) {
-            holder.loose_constraints.push(Constraint {
-                name,
-                columns: own,
-                foreign: true,
-            });
-        }
-    }
-    Ok(())
-}
-
-fn meet_on_one_shard(holder: &Relation, target: &Relation, pairs: &[(String, String)]) -> bool {
-    match (&holder.standing, &target.standing) {
-        (Standing::Sharded(own), Standing::Sharded(theirs)) => pairs
-            .iter()
-            .any(|(from, to)| *from == own.column && *to == theirs.column),
-        (_, Standing::Reference) => true,
-        (Standing::Single(own), Standing::Single(theirs)) => own == theirs,
-        (Standing::Unnamed, Standing::Unnamed) => true,
-        _ => false,
-    }
 }
 
 fn read_functions(answer: &Answer<'_>) -> Result<HashMap<Arc<str>, Vec<Function>>, CatalogError> {
@@ -329,12 +250,12 @@ struct Answers<'a> {
     rows: &'a [Vec<Vec<Option<String>>>],
 }
 
-struct Answer<'a> {
+pub(super) struct Answer<'a> {
     query: &'static str,
     rows: &'a Rows,
 }
 
-struct Row<'a> {
+pub(super) struct Row<'a> {
     query: &'static str,
     values: &'a [Option<String>],
 }
@@ -353,7 +274,7 @@ impl<'a> Answers<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let query = self.query;
         self.rows.iter().map(move |values| Row { query, values })
     }
@@ -367,7 +288,7 @@ impl<'a> Answer<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn optional(&self, column: usize) -> Result<Option<&'a str>, CatalogError> {
+    pub(super) fn optional(&self, column: usize) -> Result<Option<&'a str>, CatalogError> {
         match self.values.get(column) {
             Some(value) => Ok(value.as_deref()),
             None => Err(CatalogError::Row {
@@ -377,14 +298,14 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn text(&self, column: usize) -> Result<&'a str, CatalogError> {
+    pub(super) fn text(&self, column: usize) -> Result<&'a str, CatalogError> {
         self.optional(column)?.ok_or(CatalogError::Row {
             query: self.query,
             reason: "a NULL",
         })
     }
 
-    fn truth(&self, column: usize) -> Result<bool, CatalogError> {
+    pub(super) fn truth(&self, column: usize) -> Result<bool, CatalogError> {
         match self.text(column)? {
             "t" | "true" => Ok(true),
             "f" | "false" => Ok(false),
@@ -395,7 +316,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, CatalogError> {
+    pub(super) fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, CatalogError> {
         self.text(column)?.parse().map_err(|_| CatalogError::Row {
             query: self.query,
             reason: "no number",

@@ -6,6 +6,7 @@
 //! same name as a role, or a search path set for a role, could make it mean another relation, it is ambiguous.
 
 mod build;
+mod constraints;
 mod error;
 mod queries;
 mod relation;

@@ -52,9 +52,12 @@ LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnu
 WHERE (i.indisunique OR i.indisexclusion) AND k.at <= i.indnkeyatts AND n.nspname !~ '^pg_' \
 ORDER BY 1, 2, 3, k.at";
 
-/// One row for each pair of columns of each foreign key.
+/// One row for each pair of columns of each foreign key, with what a change of the referenced row does to the others:
+/// `set` where it writes NULL or a default into them, `cascade` where it changes or deletes them alike.
 const FOREIGN_KEYS: &str = "\
-SELECT n.nspname, c.relname, f.conname, a.attname, rn.nspname, r.relname, ra.attname \
+SELECT n.nspname, c.relname, f.conname, a.attname, rn.nspname, r.relname, ra.attname, \
+ CASE WHEN f.confdeltype IN ('n', 'd') OR f.confupdtype IN ('n', 'd') THEN 'set' \
+  WHEN f.confdeltype = 'c' OR f.confupdtype = 'c' THEN 'cascade' ELSE 'none' END \
 FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class c ON c.oid = f.conrelid \
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_class r ON r.oid = f.confrelid \
 JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \

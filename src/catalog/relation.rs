@@ -37,6 +37,8 @@ pub struct Relation {
     pub has_rules: bool,
     /// Triggers that users made; those of foreign keys do not count.
     pub has_triggers: bool,
+    /// A change of its rows reaches tables with rules or triggers, through foreign keys.
+    pub cascades: bool,
     pub row_security: bool,
     /// Unique, exclusion and foreign-key constraints that one shard alone cannot keep.
     pub loose_constraints: Vec<Constraint>,

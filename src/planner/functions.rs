@@ -1,7 +1,7 @@
 //! What a function call may do to a plan: the catalogue says how stable a function is; this file knows the built-in
 //! ones of which that is not enough.
 
-use crate::catalog::{Catalog, Volatility};
+use crate::catalog::{Catalog, Function, Volatility};
 use crate::sql::statement::Call;
 
 /// A call, classified.
@@ -236,7 +236,7 @@ pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
         nature.window |= function.window;
         nature.returns_set |= function.returns_set;
         let class = match function.volatility {
-            volatility if function.schema == "pg_catalog" => built_in(name, volatility),
+            volatility if is_built_in(function) => built_in(name, volatility),
             // its author promises that it reads no table
             Volatility::Immutable => Class::Immutable,
             _ => Class::User,
@@ -247,6 +247,13 @@ pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
         nature.class = Class::User;
     }
     nature
+}
+
+fn is_built_in(function: &Function) -> bool {
+    matches!(
+        function.schema.as_str(),
+        "pg_catalog" | "information_schema"
+    )
 }
 
 fn forbidden(name: &str) -> Option<Class> {
@@ -301,7 +308,7 @@ pub(super) fn shows_server_state(relation: &str) -> bool {
 
 /// Whether `x.name` could call a function that may read tables.
 pub(super) fn is_users(catalog: &Catalog, name: &str) -> bool {
-    catalog.functions(None, name).any(|function| {
-        function.schema != "pg_catalog" && function.volatility != Volatility::Immutable
-    })
+    catalog
+        .functions(None, name)
+        .any(|function| !is_built_in(function) && function.volatility != Volatility::Immutable)
 }

@@ -17,6 +17,9 @@ mod scope;
 mod survey;
 mod target;
 
+#[cfg(test)]
+mod tests;
+
 pub use explain::explain;
 pub use refusal::{Entry, Number, Refusal};
 pub use target::{Bound, Parameters, Target, accepts_parameter_type};

@@ -56,6 +56,7 @@ impl Survey<'_> {
     fn update(&mut self, update: &Update) -> Surveyed<()> {
         let (names, target) = self.target(&update.table)?;
         if let Some(target) = &target {
+            check_cascades(&target.relation)?;
             check_assignments(&target.relation, &update.assignments)?;
         }
         let names = self.from_list(&update.from, names, None)?;
@@ -75,6 +76,7 @@ impl Survey<'_> {
     fn delete(&mut self, delete: &Delete) -> Surveyed<()> {
         let (names, target) = self.target(&delete.table)?;
         if let Some(target) = &target {
+            check_cascades(&target.relation)?;
             check_loose(&target.relation, |constraint| constraint.foreign)?;
         }
         let names = self.from_list(&delete.using, names, None)?;
@@ -142,7 +144,8 @@ impl Survey<'_> {
             Some(target) => Outputs::of_table(&target.relation, target.node),
             None => Outputs::open(),
         };
-        if let Some(target) = target {
+        if let (Some(target), false) = (target, conflict.assignments.is_empty()) {
+            check_cascades(&target.relation)?;
             check_assignments(&target.relation, &conflict.assignments)?;
         }
         let excluded = Names::of(Some("excluded"), None, excluded, None).qualified_only();
@@ -166,6 +169,14 @@ fn check_writable(relation: &Relation) -> Surveyed<()> {
         _ => return Ok(()),
     };
     Err(Refusal::about(number, relation.full_name()))
+}
+
+/// Refuses changes of rows that reach rules or triggers of other tables through foreign keys.
+fn check_cascades(relation: &Relation) -> Surveyed<()> {
+    match relation.cascades {
+        true => Err(Refusal::about(Number::Triggers, relation.full_name())),
+        false => Ok(()),
+    }
 }
 
 fn check_loose(
