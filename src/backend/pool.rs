@@ -129,6 +129,7 @@ enum Turn {
 #[derive(Debug, Default)]
 struct State {
     /// One stack for each worker, the most recently used on top.
+    #[allow(clippy::vec_box, reason = "a server is large and moves often")]
     idle: Vec<Vec<Box<Server>>>,
     /// All connections: idle, lent, and logins under way.
     total: usize,
@@ -497,7 +498,9 @@ impl Pool {
             let idle: Vec<Box<Server>> = state.idle.iter_mut().flat_map(std::mem::take).collect();
             (idle, std::mem::take(&mut state.waiting))
         };
-        idle.into_iter().for_each(|mut server| server.say_goodbye());
+        for mut server in idle {
+            server.say_goodbye();
+        }
         drop(waiting);
     }
 
@@ -542,9 +545,9 @@ impl Pool {
             }));
         }
         drop(state);
-        closed
-            .into_iter()
-            .for_each(|mut server: Box<Server>| server.say_goodbye());
+        for mut server in closed {
+            server.say_goodbye();
+        }
     }
 }
 

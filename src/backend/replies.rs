@@ -333,12 +333,14 @@ impl Replies {
                 Expect::HiddenClose => Some(Verdict::Hide),
                 _ => None,
             }),
-            b'T' | b'n' => self.settle_or(shown, |front| matches!(front, Expect::Describe)),
+            b'T' | b'n' => {
+                self.settle_if(|front| matches!(front, Expect::Describe));
+                Ok(shown)
+            }
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
-                self.settle_or(shown, |front| {
-                    matches!(front, Expect::Execute | Expect::PartExecute)
-                })
+                self.settle_if(|front| matches!(front, Expect::Execute | Expect::PartExecute));
+                Ok(shown)
             }
             b'G' => {
                 self.begin_copy_in();
@@ -376,15 +378,10 @@ impl Replies {
     }
 
     /// The reply may settle the first expectation; otherwise it is part of a larger one.
-    fn settle_or<'a>(
-        &mut self,
-        shown: Verdict<'a>,
-        settles: impl FnOnce(&Expect) -> bool,
-    ) -> Result<Verdict<'a>, FrameError> {
+    fn settle_if(&mut self, settles: impl FnOnce(&Expect) -> bool) {
         if self.expected.front().is_some_and(settles) {
             self.expected.pop_front();
         }
-        Ok(shown)
     }
 
     /// The server drops every Sync that comes before the end of the client's data; some drivers send one right behind

@@ -191,7 +191,7 @@ impl Session {
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken.into())),
                     Poll::Pending => {
-                        backlog = held.server.unsent_bytes().max(self.client.unsent_bytes())
+                        backlog = held.server.unsent_bytes().max(self.client.unsent_bytes());
                     }
                 }
             } else if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {

@@ -40,13 +40,16 @@ impl Session {
                 }
                 Ok(())
             }
-            b'S' => self.sync().await,
+            b'S' => {
+                self.sync();
+                Ok(())
+            }
             _ if self.is_skipping() => Ok(()),
             b'P' => self.parse_single(frame).await,
             b'B' => self.bind_single(frame).await,
             b'D' => self.describe_single(frame).await,
-            b'C' => self.close(frame).await,
-            _ => self.execute_single(frame).await,
+            b'C' => self.close(frame),
+            _ => self.execute_single(frame),
         }
     }
 
@@ -208,18 +211,17 @@ impl Session {
         }
     }
 
-    pub(super) async fn sync(&mut self) -> Result<(), Trouble> {
+    pub(super) fn sync(&mut self) {
         if self.skipping || self.held.is_none() {
             self.skipping = false;
             let status = self.transaction.status();
             encode::ready_for_query(self.client.outbox(), status);
-            return Ok(());
+            return;
         }
         if let Some(held) = &mut self.held {
             held.server
                 .send(encode::SYNC, Expect::Sync, self.client.outbox());
         }
-        Ok(())
     }
 
     async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -371,7 +373,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn close(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    pub(super) fn close(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match decode::named(b'C', frame.body)? {
             Named::Statement(b"") => {
                 self.statements.drop_unnamed();
@@ -394,7 +396,7 @@ impl Session {
         Ok(())
     }
 
-    async fn execute_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    fn execute_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let execute = decode::execute(frame.body)?;
         self.count_statement();
         if !self.transaction.is_idle() {

@@ -191,7 +191,7 @@ fn bind_parameters(tail: &[u8]) {
     let Ok(parameters) = decode::bind_parameters(tail) else {
         return;
     };
-    assert_eq!(parameters.is_empty(), parameters.len() == 0);
+    assert_eq!(parameters.is_empty(), parameters.is_empty());
     assert_eq!(parameters.get(parameters.len()), None);
     // Each look-up walks from the front; a few are enough.
     for index in (0..parameters.len()).take(16) {

@@ -497,7 +497,7 @@ fn rules_of_tables() {
             "\"public.t\": the table t has another rule already",
         ),
     ] {
-        let text = rules.replace("$", path);
+        let text = rules.replace('$', path);
         check_after(&text, &[&format!("{path}.{expected}")]);
     }
     check_after(

@@ -255,7 +255,7 @@ impl Session {
         portal.ok_or_else(|| SessionError::NoPortal(lossy(name)).into())
     }
 
-    pub(super) async fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    pub(super) fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         if let Named::Portal(name) = decode::named(b'C', frame.body)? {
             let on_server = match self.sharded.portals.remove(name) {
                 Some(portal) => matches!(portal.run, Run::Held),
@@ -266,7 +266,7 @@ impl Session {
                 return Ok(());
             }
         }
-        self.close(frame).await
+        self.close(frame)
     }
 
     pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {

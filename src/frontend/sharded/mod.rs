@@ -121,13 +121,14 @@ impl Session {
                     self.sharded.portals.clear();
                     self.statements.confirm();
                 }
-                self.sync().await
+                self.sync();
+                Ok(())
             }
             _ if self.is_skipping() => Ok(()),
             b'P' => self.parse_sharded(frame).await,
             b'B' => self.bind_sharded(frame).await,
             b'D' => self.describe_sharded(frame).await,
-            b'C' => self.close_sharded(frame).await,
+            b'C' => self.close_sharded(frame),
             _ => self.execute_sharded(frame).await,
         }
     }

@@ -173,9 +173,10 @@ fn check_writable(relation: &Relation) -> Surveyed<()> {
 
 /// Refuses changes of rows that reach rules or triggers of other tables through foreign keys.
 fn check_cascades(relation: &Relation) -> Surveyed<()> {
-    match relation.cascades {
-        true => Err(Refusal::about(Number::Triggers, relation.full_name())),
-        false => Ok(()),
+    if relation.cascades {
+        Err(Refusal::about(Number::Triggers, relation.full_name()))
+    } else {
+        Ok(())
     }
 }
 

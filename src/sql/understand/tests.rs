@@ -1,2 +1,1 @@
-use super::*;
-use crate::sql::statement::{Expr, Literal};
+
