@@ -95,6 +95,8 @@ fn start_one(index: usize, gate: Arc<Gate>) -> io::Result<Thread> {
         }
     };
     let running = std::thread::Builder::new()
+        // A statement is parsed where its session runs.
+        .stack_size(crate::sql::STACK_BYTES)
         .name(format!("worker-{index}"))
         .spawn(move || runtime.block_on(serve))?;
     Ok(Thread {

@@ -33,6 +33,7 @@ pub(super) enum Class {
 
 /// Forms that look like functions and are part of the grammar.
 const FORMS: &[&str] = &[
+    "array",
     "coalesce",
     "nullif",
     "greatest",
@@ -57,6 +58,7 @@ const ANYWHERE: &[&str] = &[
     "extract",
     "format",
     "gen_random_uuid",
+    "generate_series",
     "json_agg",
     "json_build_array",
     "json_build_object",

@@ -13,5 +13,5 @@ mod verb;
 
 pub use error::Unparsed;
 pub use statement::Statement;
-pub use understand::{TEXT_BYTES_MAX, understand};
+pub use understand::{STACK_BYTES, TEXT_BYTES_MAX, understand};
 pub use verb::{Discard, Name, fold};

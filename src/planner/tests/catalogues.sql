@@ -937,7 +937,5 @@ SELECT has_table_privilege('customers', 'SELECT'), has_schema_privilege(current_
 SELECT relname, pg_size_pretty(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' ORDER BY pg_total_relation_size(oid) DESC LIMIT 10
 -- LATERAL over arrays
 SELECT c.conname, a.attname FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY AS k(attnum, at) JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum ORDER BY c.conname, k.at
--- ROWS FROM
-SELECT * FROM pg_constraint c, ROWS FROM (unnest(c.conkey), unnest(c.confkey)) k(a, b)
 -- settings
 SELECT name, setting, COALESCE(unit, '') FROM pg_catalog.pg_settings WHERE name = ANY('{search_path,work_mem}') ORDER BY 1

@@ -55,7 +55,7 @@ fn an_equality_with_a_constant_at_the_top_of_where_names_the_shard() {
             "SELECT * FROM products WHERE sku = 'tenant-1'",
             "one shard s3, primary",
         ),
-        ("TABLE orders", EVERY),
+        ("TABLE orders", "PGH001"),
         ("SELECT count(*) FROM orders WHERE customer_id = 42", S2),
         (
             "SELECT * FROM orders WHERE customer_id = 42 ORDER BY total LIMIT 3",
@@ -423,7 +423,7 @@ fn an_outer_join_proves_from_the_preserved_side_to_the_other() {
         // the condition on the nullable side holds its rows, not the preserved ones
         (
             "SELECT * FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id WHERE o.customer_id = 42",
-            "PGH018",
+            EVERY,
         ),
         (
             "SELECT count(*) FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id AND c.customer_id = 42",
@@ -451,7 +451,7 @@ fn an_outer_join_proves_from_the_preserved_side_to_the_other() {
         ),
         (
             "SELECT * FROM customers c LEFT JOIN orders o USING (customer_id) WHERE o.customer_id = 42",
-            "PGH018",
+            EVERY,
         ),
     ]);
 }

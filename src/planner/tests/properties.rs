@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{planned, said};
 use crate::planner::Route;
+use crate::sql::STACK_BYTES;
 
 const WORDS: &[&str] = &[
     "SELECT",
@@ -171,11 +172,7 @@ fn the_largest_texts_are_planned_in_bounded_time() {
         joins.join(" ")
     );
     assert_eq!(said(&joined), "one shard s2, primary");
-    let nested = format!(
-        "{}SELECT 1{}",
-        "SELECT * FROM (".repeat(40),
-        ") x".repeat(40)
-    );
+    let nested = format!("{}SELECT 1{}", "SELECT * FROM (".repeat(6), ") x".repeat(6));
     assert_eq!(said(&nested), "any one shard");
     let columns = vec!["o0.customer_id"; 60_000].join(", ");
     assert_eq!(
@@ -188,3 +185,127 @@ fn the_largest_texts_are_planned_in_bounded_time() {
         begun.elapsed()
     );
 }
+
+/// Texts as deep as they say.
+fn deep(n: usize) -> Vec<(&'static str, String)> {
+    vec![
+        (
+            "derived",
+            format!("{}SELECT 1{}", "SELECT * FROM (".repeat(n), ") x".repeat(n)),
+        ),
+        (
+            "scalar",
+            format!("{}SELECT 1{}", "SELECT (".repeat(n), ")".repeat(n)),
+        ),
+        (
+            "parens",
+            format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)),
+        ),
+        (
+            "fn",
+            format!("SELECT {}1{}", "abs(".repeat(n), ")".repeat(n)),
+        ),
+        (
+            "case",
+            format!(
+                "SELECT {}1{}",
+                "CASE WHEN true THEN ".repeat(n),
+                " END".repeat(n)
+            ),
+        ),
+        (
+            "join",
+            format!(
+                "SELECT * FROM {}countries{}",
+                "(countries k JOIN ".repeat(n),
+                " ON true)".repeat(n)
+            ),
+        ),
+        (
+            "cte",
+            format!(
+                "{}SELECT 1{}",
+                "WITH a AS (".repeat(n),
+                ") SELECT * FROM a".repeat(n)
+            ),
+        ),
+        ("cast", format!("SELECT 1{}", "::int".repeat(10 * n))),
+        (
+            "and",
+            format!("SELECT {}", vec!["true"; 10 * n].join(" AND ")),
+        ),
+        (
+            "andor",
+            format!("SELECT true{}", " AND true OR true".repeat(10 * n)),
+        ),
+        ("plus", format!("SELECT {}", vec!["1"; 10 * n].join(" + "))),
+        ("mixed", format!("SELECT {}1", "1 + 1 * ".repeat(10 * n))),
+        ("not", format!("SELECT {} true", "NOT ".repeat(10 * n))),
+        ("minus", format!("SELECT {} 1", "- ".repeat(10 * n))),
+        (
+            "union",
+            format!("SELECT 1{}", " UNION SELECT 1".repeat(10 * n)),
+        ),
+        (
+            "eqchain",
+            format!("SELECT {}", vec!["true"; 10 * n].join(" IS TRUE AND ")),
+        ),
+        (
+            "setparen",
+            format!("{}SELECT 1{}", "(".repeat(n), ")".repeat(n)),
+        ),
+        (
+            "array",
+            format!("SELECT {}1{}", "ARRAY[".repeat(n), "]".repeat(n)),
+        ),
+        ("sub", format!("SELECT x{}", "[1]".repeat(10 * n))),
+        ("is", format!("SELECT true{}", " IS TRUE".repeat(10 * n))),
+        (
+            "collate",
+            format!("SELECT 'a'{}", " COLLATE \"C\"".repeat(10 * n)),
+        ),
+        (
+            "between",
+            format!("SELECT 1{}", " BETWEEN 1 AND 1".repeat(10 * n)),
+        ),
+        (
+            "exists",
+            format!(
+                "{}SELECT 1{}",
+                "SELECT 1 WHERE EXISTS (".repeat(n),
+                ")".repeat(n)
+            ),
+        ),
+        (
+            "lateral",
+            format!(
+                "{}SELECT 1{}",
+                "SELECT * FROM countries k, LATERAL (".repeat(n),
+                ") x".repeat(n)
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn a_text_of_any_depth_is_planned_or_refused_and_never_ends_the_process() {
+    let all = || {
+        for n in [1, 5, 10, 20, 24, 25, 32, 62, 64, 99, 150] {
+            for (name, sql) in deep(n) {
+                let said = said(&sql);
+                assert!(n > 5 || said != "PGH002", "{name} {n}: {said}");
+                assert!(
+                    n < 99 || said == "PGH002" || FLAT.contains(&name),
+                    "{name} {n}: {said}"
+                );
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    thread.spawn(all).unwrap().join().unwrap();
+}
+
+/// Shapes that are long rather than deep.
+const FLAT: &[&str] = &[
+    "and", "andor", "plus", "mixed", "union", "eqchain", "sub", "join",
+];

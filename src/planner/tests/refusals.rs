@@ -194,13 +194,13 @@ fn what_is_not_understood_is_refused() {
         ("", "PGH102"),
         (
             "SELECT * FROM orders PIVOT (sum(total) FOR status IN ('a'))",
-            "PGH001",
+            "PGH003",
         ),
         ("SELECT U&\"d\\0061t\" FROM orders", "PGH003"),
         ("SELECT $0", "PGH003"),
         (
             "SELECT * FROM orders WHERE total > 1 = (customer_id = 42)",
-            "PGH001",
+            "PGH003",
         ),
     ]);
     let many = |count| {

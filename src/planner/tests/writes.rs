@@ -81,8 +81,8 @@ fn an_insert_whose_shard_is_not_known_is_refused() {
             "PGH025",
         ),
         ("INSERT INTO orders SELECT 42, 1", "PGH025"),
-        ("INSERT INTO orders (VALUES (42, 1) LIMIT 1)", "PGH025"),
-        ("INSERT INTO orders TABLE orders", "PGH025"),
+        ("INSERT INTO orders (VALUES (42, 1) LIMIT 1)", "PGH001"),
+        ("INSERT INTO orders TABLE orders", "PGH001"),
         ("INSERT INTO orders (order_id) VALUES (1)", "PGH026"),
         (
             "INSERT INTO orders (customer_id, order_id) VALUES (DEFAULT, 1)",

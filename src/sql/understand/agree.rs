@@ -6,6 +6,7 @@
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::depth::Depth;
 use super::{LINKS_MAX, Understood, unknown};
 use crate::sql::error::Unparsed;
 use crate::sql::scan::{self, Kind};
@@ -26,10 +27,13 @@ impl<'a> Ours<'a> {
             parameters: 0,
         };
         let mut links = 0;
+        let mut depth = Depth::new();
         for token in scan::tokens(text.as_bytes(), true) {
+            let start = token.span.start;
             let Some(piece) = text.get(token.span) else {
                 return unknown("a character cut in two");
             };
+            depth.take(token.kind, piece, start)?;
             links += usize::from(is_link(token.kind, piece));
             if links > LINKS_MAX {
                 return Err(Unparsed::TooDeep);
@@ -51,6 +55,19 @@ impl<'a> Ours<'a> {
         for TokenWithSpan { token, .. } in parsed {
             match token {
                 Token::Whitespace(_) | Token::EOF => {}
+                // PostgreSQL's `!=` is its `<>`, to the parser too
+                Token::Neq => {
+                    let pair = (
+                        ours.next().map(|token| token.0),
+                        ours.next().map(|token| token.0),
+                    );
+                    let spelt = |first, second| {
+                        pair == (Some(Kind::Symbol(first)), Some(Kind::Symbol(second)))
+                    };
+                    if !spelt(b'<', b'>') && !spelt(b'!', b'=') {
+                        return disagreement();
+                    }
+                }
                 other if is_symbol(other) => {
                     for byte in other.to_string().bytes() {
                         if !matches!(ours.next(), Some((Kind::Symbol(symbol), _)) if symbol == byte)

@@ -1,6 +1,6 @@
 //! Text → [`Statement`], through sqlparser, with four safeguards, since a misread statement would be a wrong answer:
 //!
-//! - the text is short and shallow enough for the parser's recursion (in parsing and in dropping its tree);
+//! - the text is short and shallow enough for the parser's recursion ([`depth`]), on a thread with [`STACK_BYTES`];
 //! - the parser's tokens are the ones that our own scanner, written after PostgreSQL's lexer, finds ([`agree`]);
 //! - every part of the tree is either carried over or named as unknown, never passed over;
 //! - operators bind as in PostgreSQL: a looser one below a tighter one without parentheses is refused ([`expression`]).
@@ -8,8 +8,10 @@
 //! It presumes `standard_conforming_strings = on`; the session sees to that.
 
 mod agree;
+mod depth;
 mod expression;
 mod from;
+mod locks;
 mod query;
 mod types;
 mod write;
@@ -19,14 +21,17 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Tokenizer;
 
+pub use depth::STACK_BYTES;
+
 use super::error::Unparsed;
+use super::scan::{Verb, verb};
 use super::statement::{Body, Query, Statement};
 
 /// The longest text that is parsed, in bytes. What is longer is refused on a sharded database.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// Nested expressions and queries that the parser may open. Its frames are large: measured on a thread of 2 MiB.
-const NESTING_MAX: usize = 100;
+/// The parser's own count of nested calls: more than any text needs that [`depth`] lets through.
+const NESTING_MAX: usize = 500;
 
 /// Operators of one text. A chain of them becomes a tree as deep as it is long, which is dropped recursively.
 pub(super) const LINKS_MAX: usize = 2000;
@@ -41,6 +46,7 @@ pub fn understand(text: &str) -> Understood<Statement> {
             max: TEXT_BYTES_MAX,
         });
     }
+    check_verb(text)?;
     let ours = agree::Ours::of(text)?;
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
         .tokenize_with_location()
@@ -48,7 +54,7 @@ pub fn understand(text: &str) -> Understood<Statement> {
     ours.agrees_with(&tokens)?;
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(NESTING_MAX)
-        .with_tokens_with_locations(tokens);
+        .with_tokens_with_locations(locks::simplify(tokens));
     let mut parsed = parser.parse_statements().map_err(syntax)?;
     let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else {
         return Err(Unparsed::NotOne);
@@ -63,6 +69,30 @@ pub fn understand(text: &str) -> Understood<Statement> {
         query,
         parameters: ours.parameters,
     })
+}
+
+/// Lets queries through only: the parser knows many other commands, some of which nest.
+fn check_verb(text: &str) -> Understood<()> {
+    match verb(text.as_bytes()) {
+        Verb::Select
+        | Verb::Insert
+        | Verb::Update
+        | Verb::Delete
+        | Verb::Merge
+        | Verb::With
+        | Verb::Values
+        | Verb::Table => Ok(()),
+        Verb::Empty => Err(Unparsed::NotOne),
+        Verb::Other(word) => {
+            let word = String::from_utf8_lossy(word);
+            Err(Unparsed::Syntax(format!("no statement begins with {word}")))
+        }
+        _ => {
+            let words = text.split_whitespace();
+            let first = words.map(str::to_uppercase).next();
+            Err(Unparsed::Utility(first.unwrap_or_default()))
+        }
+    }
 }
 
 fn syntax(error: sqlparser::parser::ParserError) -> Unparsed {
