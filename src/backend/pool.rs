@@ -249,7 +249,7 @@ impl Pool {
             let server = match self.take_or_queue(worker.index) {
                 Turn::Server(mut server) => {
                     // Dropping a connection that is not silent takes the lock again, so it happens here.
-                    let fresh = asked.saturating_duration_since(server.taken()) < FRESH;
+                    let fresh = asked < server.taken() + FRESH;
                     if !fresh && !server.is_quiet(&mut Context::from_waker(Waker::noop())) {
                         continue;
                     }
@@ -321,11 +321,11 @@ impl Pool {
     /// Takes a server back. One that is not idle, too old, or about to be cancelled is closed instead.
     pub fn give_back(self: &Arc<Self>, mut server: Box<Server>) {
         let now = Instant::now();
-        self.metrics.transactions.increment(1);
+        self.metrics.transactions.add(1);
         self.metrics
             .transaction_seconds
             .record(now - server.taken());
-        if !server.is_idle() || self.is_expired(&server, now) {
+        if !server.is_idle() || server.is_expired(now) {
             return;
         }
         if server.identity().is_being_cancelled() {
@@ -335,10 +335,6 @@ impl Pool {
         }
         server.touch(now);
         self.offer(server);
-    }
-
-    fn is_expired(&self, server: &Server, now: Instant) -> bool {
-        !self.settings.lifetime.is_zero() && now - server.born() > self.settings.lifetime
     }
 
     /// Gives a free server to the first in the queue, or parks it.
@@ -434,6 +430,7 @@ impl Pool {
                     logged_in,
                     login.encryption.clone(),
                     lease,
+                    self.settings.lifetime,
                 )));
                 self.start_logins();
             }
@@ -539,7 +536,7 @@ impl Pool {
             closed.extend(stack.extract_if(.., |server| {
                 let rested = now - server.taken();
                 !server.is_quiet(&mut cx)
-                    || self.is_expired(server, now)
+                    || server.is_expired(now)
                     || (!self.settings.idle_timeout.is_zero()
                         && rested > self.settings.idle_timeout)
             }));

@@ -13,7 +13,7 @@ use super::connect::{self, Encryption, LoggedIn, ServerAddress};
 use super::pool::Lease;
 use super::replies::{Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
-use super::worker::Worker;
+use super::worker::with_scratch;
 use crate::error::{Blame, Report, SqlState};
 use crate::wire::channel::Channel;
 use crate::wire::decode;
@@ -142,7 +142,8 @@ pub struct Server {
     failed_parses: Vec<StatementId>,
     /// Whose text the unnamed statement is.
     pub unnamed: Option<StatementId>,
-    born: Instant,
+    /// When it is too old to be lent again; `None`: never.
+    expires: Option<Instant>,
     taken: Instant,
     /// The worker on whose runtime the stream is registered; none for a new one.
     pub(super) home: usize,
@@ -151,8 +152,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(login: LoggedIn, encryption: Encryption, lease: Lease) -> Self {
+    pub(super) fn new(
+        login: LoggedIn,
+        encryption: Encryption,
+        lease: Lease,
+        lifetime: Duration,
+    ) -> Self {
         let now = Instant::now();
+        let expires = (!lifetime.is_zero()).then(|| now + lifetime);
         Self {
             channel: Channel::new(login.stream),
             replies: Replies::default(),
@@ -169,7 +176,7 @@ impl Server {
             prepared: VecDeque::new(),
             failed_parses: Vec::new(),
             unnamed: None,
-            born: now,
+            expires,
             taken: now,
             home: usize::MAX,
             _lease: lease,
@@ -186,9 +193,10 @@ impl Server {
         &self.reported
     }
 
+    /// Past its lifetime.
     #[must_use]
-    pub fn born(&self) -> Instant {
-        self.born
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now > expires)
     }
 
     /// When the current borrower got it, or it was given back last.
@@ -365,11 +373,7 @@ impl Server {
 
     /// Runs a Query of ours to its end; the replies are read and dropped. `Ok(Some(error))` is the server's
     /// ErrorResponse.
-    pub async fn run_hidden(
-        &mut self,
-        text: &[u8],
-        worker: &Worker,
-    ) -> Result<Option<Vec<u8>>, Lost> {
+    pub async fn run_hidden(&mut self, text: &[u8]) -> Result<Option<Vec<u8>>, Lost> {
         self.replies.hidden_error = None;
         self.send_hidden_query(text);
         let mut nothing = Vec::new();
@@ -379,7 +383,11 @@ impl Server {
                 if self.replies.settled() {
                     return Poll::Ready(Ok::<_, Lost>(()));
                 }
-                ready!(self.poll_replies(cx, &mut worker.scratch(), &mut nothing))?;
+                ready!(with_scratch(|scratch| self.poll_replies(
+                    cx,
+                    scratch,
+                    &mut nothing
+                )))?;
             }
         })
         .await?;
@@ -387,7 +395,7 @@ impl Server {
     }
 
     /// Sends what is in the outbox and gives everything that would be shown to a client, up to the last reply.
-    pub async fn ask(&mut self, worker: &Worker) -> Result<Vec<u8>, Lost> {
+    pub async fn ask(&mut self) -> Result<Vec<u8>, Lost> {
         let mut shown = Vec::new();
         std::future::poll_fn(|cx| {
             loop {
@@ -395,9 +403,12 @@ impl Server {
                 if self.replies.settled() {
                     return Poll::Ready(Ok::<_, Lost>(()));
                 }
-                let mut scratch = worker.scratch();
-                let walked = ready!(self.poll_replies(cx, &mut scratch, &mut shown))?;
-                shown.extend_from_slice(scratch.get(walked.run).unwrap_or_default());
+                let read = with_scratch(|scratch| {
+                    let walked = ready!(self.poll_replies(cx, scratch, &mut shown))?;
+                    shown.extend_from_slice(scratch.get(walked.run).unwrap_or_default());
+                    Poll::Ready(Ok::<_, Lost>(()))
+                });
+                ready!(read)?;
             }
         })
         .await?;

@@ -39,7 +39,7 @@ pub async fn greeting(
             .await
             .map_err(|error| Refusal::Report(Box::new(error)))?;
         let change = settings.change_from(&server.settings);
-        match server.run_hidden(&change, worker).await {
+        match server.run_hidden(&change).await {
             Ok(None) => {}
             // The client's wish cannot be met; half of it may be in force on this server, which is closed.
             Ok(Some(error)) => return Err(Refusal::Relay(error)),

@@ -63,7 +63,7 @@ impl Session {
     }
 
     pub(super) fn count_statement(&self) {
-        self.database.metrics.statements.increment(1);
+        self.database.metrics.statements.add(1);
     }
 
     /// Notes what the message just put into the outbox will be answered with.

@@ -96,7 +96,7 @@ impl Session {
         encode::describe_statement(server.outbox(), b"");
         server.replies.expect(Expect::Describe, nowhere);
         server.send(encode::SYNC, Expect::Sync, nowhere);
-        let answer = server.ask(&self.worker).await;
+        let answer = server.ask().await;
         // The session does not hold this server, so its loss is an error like others.
         let answer = answer.map_err(|lost| Trouble::Tell(Box::new(lost)))?;
         pool.give_back(server);
