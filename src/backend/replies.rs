@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::wire::decode::{self, Status};
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
@@ -48,7 +50,7 @@ pub enum Expect {
     Close,
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.
-    Answer(Cow<'static, [u8]>),
+    Answer(Bytes),
     /// The client's CopyDone or CopyFail: no answer of its own. It marks which Syncs the server read during the COPY.
     CopyEnd,
     /// A Parse that is not sent either, since the server has the statement.
@@ -556,7 +558,7 @@ mod tests {
         for size in 1..bytes.len() {
             let mut replies = expecting(&[
                 Expect::HiddenQuery,
-                Expect::Answer(Cow::Borrowed(encode::PARSE_COMPLETE)),
+                Expect::Answer(Bytes::from_static(encode::PARSE_COMPLETE)),
                 Expect::HiddenParse(None),
                 Expect::Bind,
                 Expect::Execute,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
@@ -262,16 +262,16 @@ impl Server {
         tail: &[u8],
         unnamed: bool,
         answers: &mut Vec<u8>,
-    ) -> Vec<u8> {
+    ) -> StatementName {
         if self.knows(id) {
             return statement_name(id);
         }
         if unnamed && self.unnamed == Some(id) {
-            return Vec::new();
+            return StatementName::UNNAMED;
         }
         let name = if unnamed {
             self.unnamed = Some(id);
-            Vec::new()
+            StatementName::UNNAMED
         } else {
             self.learns(id);
             statement_name(id)
@@ -442,8 +442,53 @@ impl Server {
     }
 }
 
-/// The name of a statement on every server.
+/// The name of a statement on every server; empty for the unnamed one. Made at each Bind, so it needs no memory.
+#[derive(Debug, Clone, Copy)]
+pub struct StatementName {
+    bytes: [u8; STATEMENT_NAME_BYTES_MAX],
+    length: usize,
+}
+
+/// The prefix, and the digits of the largest number.
+const STATEMENT_NAME_BYTES_MAX: usize = 7 + 20;
+
+impl StatementName {
+    const UNNAMED: StatementName = StatementName {
+        bytes: [0; STATEMENT_NAME_BYTES_MAX],
+        length: 0,
+    };
+}
+
+impl std::ops::Deref for StatementName {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 #[must_use]
-pub fn statement_name(id: StatementId) -> Vec<u8> {
-    format!("pgherd_{}", id.0).into_bytes()
+pub fn statement_name(id: StatementId) -> StatementName {
+    let mut name = StatementName::UNNAMED;
+    let mut rest = name.bytes.as_mut_slice();
+    // It fits: see STATEMENT_NAME_BYTES_MAX.
+    let _ = write!(rest, "pgherd_{}", id.0);
+    let left = rest.len();
+    name.length = STATEMENT_NAME_BYTES_MAX - left;
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_statement_has_a_name_of_its_own() {
+        assert_eq!(&*statement_name(StatementId(7)), b"pgherd_7");
+        assert_eq!(
+            &*statement_name(StatementId(u64::MAX)),
+            b"pgherd_18446744073709551615"
+        );
+        assert_eq!(&*StatementName::UNNAMED, b"");
+    }
 }

@@ -8,7 +8,6 @@
     clippy::indexing_slicing
 )]
 
-use std::borrow::Cow;
 
 use pgherd::backend::replies::{Expect, Replies, StatementId};
 use pgherd::names::ShardId;
@@ -295,7 +294,7 @@ fn expectations(seed: u64) -> Vec<Expect> {
                 8 => Expect::Execute,
                 9 => Expect::Close,
                 10 => Expect::HiddenClose,
-                11 => Expect::Answer(Cow::Borrowed(b"2\0\0\0\x04")),
+                11 => Expect::Answer(bytes::Bytes::from_static(b"2\0\0\0\x04")),
                 12 => Expect::PoisonQuery(b"E\0\0\0\x05\0".to_vec().into()),
                 13 => Expect::PoisonParse(b"E\0\0\0\x05\0".to_vec().into()),
                 14 => Expect::Query,
