@@ -8,7 +8,6 @@
     clippy::indexing_slicing
 )]
 
-
 use pgherd::backend::replies::{Expect, Replies, StatementId};
 use pgherd::names::ShardId;
 use pgherd::placement::{Decoded, KeyType, KeyValue, Placement};
