@@ -293,7 +293,7 @@ fn expectations(seed: u64) -> Vec<Expect> {
                 8 => Expect::Execute,
                 9 => Expect::Close,
                 10 => Expect::HiddenClose,
-                11 => Expect::Answer(bytes::Bytes::from_static(b"2\0\0\0\x04")),
+                11 => Expect::Answer(b"2\0\0\0\x04".to_vec().into()),
                 12 => Expect::PoisonQuery(b"E\0\0\0\x05\0".to_vec().into()),
                 13 => Expect::PoisonParse(b"E\0\0\0\x05\0".to_vec().into()),
                 14 => Expect::Query,
