@@ -27,7 +27,7 @@ pub(super) fn note_unique(
             relation.loose_constraints.push(Constraint {
                 name,
                 columns,
-                foreign: false,
+                referenced: false,
             });
         }
     }
@@ -68,14 +68,14 @@ pub(super) fn note_foreign_keys(
             target.loose_constraints.push(Constraint {
                 name: name.clone(),
                 columns: theirs,
-                foreign: true,
+                referenced: true,
             });
         }
         if let Some(holder) = found.get_mut(&from) {
             holder.loose_constraints.push(Constraint {
                 name,
                 columns: own,
-                foreign: true,
+                referenced: false,
             });
         }
     }

@@ -50,8 +50,8 @@ pub struct Constraint {
     pub name: String,
     /// An expression counts as the column "", which any assignment touches.
     pub columns: Vec<String>,
-    /// A foreign key, seen from the table that it is on or from the one that it names.
-    pub foreign: bool,
+    /// Another table's foreign key that refers to this one: new rows cannot break it.
+    pub referenced: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

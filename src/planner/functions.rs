@@ -44,6 +44,9 @@ const FORMS: &[&str] = &[
     "xmlforest",
 ];
 
+/// Immutable built-in functions with an overload that depends on settings or encodings, which all shards share.
+const IMMUTABLE: &[&str] = &["generate_series", "length"];
+
 /// Built-in functions that are not immutable and yet say nothing about a shard.
 const ANYWHERE: &[&str] = &[
     "age",
@@ -58,7 +61,6 @@ const ANYWHERE: &[&str] = &[
     "extract",
     "format",
     "gen_random_uuid",
-    "generate_series",
     "json_agg",
     "json_build_array",
     "json_build_object",
@@ -272,6 +274,7 @@ fn forbidden(name: &str) -> Option<Class> {
 fn built_in(name: &str, volatility: Volatility) -> Class {
     match volatility {
         Volatility::Immutable => Class::Immutable,
+        _ if IMMUTABLE.contains(&name) => Class::Immutable,
         _ if ANYWHERE.contains(&name) => Class::Anywhere,
         Volatility::Stable => Class::Reads,
         Volatility::Volatile if READS.contains(&name) => Class::Reads,

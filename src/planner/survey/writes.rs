@@ -59,7 +59,7 @@ impl Survey<'_> {
             check_cascades(&target.relation)?;
             check_assignments(&target.relation, &update.assignments)?;
         }
-        let names = self.from_list(&update.from, names, None)?;
+        let names = self.relations(&update.from, names, None)?;
         let scope = Scope {
             names: &names,
             outer: None,
@@ -77,9 +77,9 @@ impl Survey<'_> {
         let (names, target) = self.target(&delete.table)?;
         if let Some(target) = &target {
             check_cascades(&target.relation)?;
-            check_loose(&target.relation, |constraint| constraint.foreign)?;
+            check_loose(&target.relation, |constraint| constraint.referenced)?;
         }
-        let names = self.from_list(&delete.using, names, None)?;
+        let names = self.relations(&delete.using, names, None)?;
         let scope = Scope {
             names: &names,
             outer: None,
@@ -120,7 +120,7 @@ impl Survey<'_> {
     }
 
     fn insert_into(&mut self, insert: &Insert, target: &Target) -> Surveyed<()> {
-        check_loose(&target.relation, |_| true)?;
+        check_loose(&target.relation, |constraint| !constraint.referenced)?;
         let (Some(node), Some(key)) = (target.node, target.relation.key()) else {
             return Ok(());
         };

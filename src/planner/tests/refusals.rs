@@ -146,6 +146,7 @@ fn statements_without_tables_run_where_their_functions_may() {
         ("SELECT 'orders'::regclass", AUTHORITATIVE),
         ("SELECT 'happy'::mood", AUTHORITATIVE),
         ("SELECT order_count()", "PGH049"),
+        ("SELECT pg_collation_actual_version(100)", "PGH050"),
         ("SELECT touch()", "PGH049"),
         ("SELECT unheard_of(1)", "PGH049"),
         ("SELECT pg_backend_pid()", "PGH048"),

@@ -339,7 +339,11 @@ fn an_update_or_delete_that_may_reach_several_shards_is_refused() {
         ("DELETE FROM members WHERE member_id = 42", S2),
         ("DELETE FROM customers WHERE customer_id = 42", "PGH054"),
         ("UPDATE customers SET name = 'x' WHERE customer_id = 42", S2),
-        ("DELETE FROM referrals WHERE customer_id = 42", "PGH054"),
+        ("DELETE FROM referrals WHERE customer_id = 42", S2),
+        (
+            "INSERT INTO customers (customer_id, name) VALUES (42, 'x')",
+            S2,
+        ),
         (
             "UPDATE audited SET body = 'x' WHERE customer_id = 42",
             "PGH045",

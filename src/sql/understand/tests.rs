@@ -1,1 +1,234 @@
+//! What the model keeps of a text, and what is refused rather than misread.
 
+use super::*;
+use crate::sql::statement::{Expr, From, Item, Literal, Type};
+
+/// The first output expression.
+fn expr(text: &str) -> Expr {
+    let statement = understand(&format!("SELECT {text}")).unwrap();
+    match statement.query.body {
+        Body::Select(mut select) => select.items.swap_remove(0).expr,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn error(text: &str) -> Unparsed {
+    understand(text).unwrap_err()
+}
+
+fn column(name: &str) -> Expr {
+    Expr::Column(vec![name.to_owned()])
+}
+
+fn integer(value: i64) -> Expr {
+    Expr::Literal(Literal::Integer(value))
+}
+
+#[test]
+fn names_are_folded_unless_quoted() {
+    assert_eq!(expr("Total"), column("total"));
+    assert_eq!(expr("\"Total\""), column("Total"));
+    assert_eq!(expr("\"a\"\"b\""), column("a\"b"));
+    let parts = ["s", "T", "c"].map(str::to_owned).into();
+    assert_eq!(expr("S.\"T\".C"), Expr::Column(parts));
+    let long = "x".repeat(70);
+    assert_eq!(expr(&long), column(&"x".repeat(63)));
+}
+
+#[test]
+fn literals_keep_the_value_that_they_have_in_postgresql() {
+    let text = |value: &str| Expr::Literal(Literal::Text(value.to_owned()));
+    assert_eq!(expr("42"), integer(42));
+    assert_eq!(expr("-42"), integer(-42));
+    assert_eq!(expr("'it''s'"), text("it's"));
+    assert_eq!(expr("'back\\slash'"), text("back\\slash"));
+    assert_eq!(expr("$$a'b$$"), text("a'b"));
+    assert_eq!(expr("E'plain'"), text("plain"));
+    for other in ["4.2", "1e3", "9223372036854775808", "true", "E'a\\x62'"] {
+        assert_eq!(expr(other), Expr::Literal(Literal::Other), "{other}");
+    }
+    // Bit strings are not told apart from a name and a string yet.
+    assert!(understand("SELECT B'01'").is_err());
+    assert_eq!(expr("NULL"), Expr::Literal(Literal::Null));
+    assert_eq!(expr("$3"), Expr::Parameter(3));
+    assert_eq!(understand("SELECT $3, $1").unwrap().parameters, 3);
+}
+
+#[test]
+fn conjunctions_are_flat_and_disjunctions_are_not_conjunctions() {
+    let equal = |name, value| Expr::Equal(Box::new(column(name)), Box::new(integer(value)));
+    let all = Expr::All(vec![equal("a", 1), equal("b", 2), equal("c", 3)]);
+    assert_eq!(expr("a = 1 AND b = 2 AND c = 3"), all);
+    assert_eq!(expr("a = 1 AND (b = 2 AND c = 3)"), all);
+    let mixed = |left, right| Expr::Operation(vec![left, right]);
+    assert_eq!(
+        expr("a = 1 AND b = 2 OR c = 3"),
+        mixed(Expr::All(vec![equal("a", 1), equal("b", 2)]), equal("c", 3))
+    );
+    assert_eq!(
+        expr("a = 1 OR b = 2 AND c = 3"),
+        mixed(equal("a", 1), Expr::All(vec![equal("b", 2), equal("c", 3)]))
+    );
+    assert_eq!(expr("NOT a = 1"), Expr::Operation(vec![equal("a", 1)]));
+}
+
+#[test]
+fn casts_name_the_types_that_feed_keys() {
+    let cast = |text: &str| match expr(text) {
+        Expr::Cast { to, .. } => to,
+        other => panic!("{other:?}"),
+    };
+    for (text, expected) in [
+        ("1::int8", Type::Int8),
+        ("1::bigint", Type::Int8),
+        ("1::pg_catalog.int4", Type::Int4),
+        ("CAST(1 AS smallint)", Type::Int2),
+        ("1::text", Type::Text),
+        ("1::varchar", Type::Text),
+        ("uuid '1'", Type::Uuid),
+    ] {
+        assert_eq!(cast(text), expected, "{text}");
+    }
+    for plain in [
+        "1::varchar(3)",
+        "1::numeric",
+        "1::char(3)",
+        "1::int[]",
+        "'x'::jsonb",
+    ] {
+        assert!(matches!(cast(plain), Type::Plain(_)), "{plain}");
+    }
+    for other in ["1::regclass", "1::mood", "1::x.int8", "1::mood[]"] {
+        assert!(matches!(cast(other), Type::Other(_)), "{other}");
+    }
+}
+
+#[test]
+fn row_locks_keep_the_names_of_their_tables() {
+    let locks = |text: &str| {
+        let query = understand(&format!("SELECT * FROM a, b {text}"))
+            .unwrap()
+            .query;
+        let names = query.locks.into_iter().map(|lock| lock.of.join("."));
+        names.collect::<Vec<String>>()
+    };
+    assert_eq!(locks("FOR UPDATE"), [""]);
+    assert_eq!(locks("FOR NO KEY UPDATE NOWAIT"), [""]);
+    assert_eq!(locks("FOR KEY SHARE SKIP LOCKED"), [""]);
+    assert_eq!(locks("FOR UPDATE OF a"), ["a"]);
+    assert_eq!(locks("FOR UPDATE OF a, B, \"C\""), ["a", "b", "C"]);
+    assert_eq!(
+        locks("FOR NO KEY UPDATE OF a, b SKIP LOCKED FOR SHARE OF c"),
+        ["a", "b", "c"]
+    );
+    assert!(locks("").is_empty());
+}
+
+#[test]
+fn an_alias_may_rename_columns() {
+    let statement = understand("SELECT * FROM orders AS o (k, n), LATERAL (SELECT 1) x").unwrap();
+    let Body::Select(select) = statement.query.body else {
+        panic!("no SELECT");
+    };
+    let [From::Table(table), From::Derived { lateral: true, .. }] = select.from.as_slice() else {
+        panic!("{:?}", select.from);
+    };
+    assert_eq!(table.known_as(), "o");
+    assert_eq!(table.alias.as_ref().unwrap().columns, ["k", "n"]);
+    let star = Item {
+        expr: Expr::Wildcard(Vec::new()),
+        alias: None,
+    };
+    assert_eq!(select.items, [star]);
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    for text in [
+        "SELECT a = b = c",
+        "SELECT a < b < c",
+        "SELECT a FROM t WHERE a IS NULL = b",
+        "SELECT U&\"d\\0061t\"",
+        "SELECT E'a'\n'b'",
+        "SELECT * FROM t qualify",
+        "SELECT a FROM t PREWHERE b",
+        "SELECT TOP 5 a FROM t",
+    ] {
+        let error = error(text);
+        assert!(
+            matches!(error, Unparsed::Unknown(_) | Unparsed::Syntax(_)),
+            "{text}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn other_commands_and_other_numbers_of_statements_are_told_apart() {
+    assert_eq!(
+        error("VACUUM orders"),
+        Unparsed::Utility("VACUUM".to_owned())
+    );
+    assert_eq!(
+        error("create table x ()"),
+        Unparsed::Utility("CREATE".to_owned())
+    );
+    assert!(matches!(error("frobnicate"), Unparsed::Syntax(_)));
+    assert_eq!(error(""), Unparsed::NotOne);
+    assert_eq!(error("-- nothing"), Unparsed::NotOne);
+    assert_eq!(error("SELECT 1; SELECT 2"), Unparsed::NotOne);
+    assert!(understand("SELECT 1;").is_ok());
+    let long = format!("SELECT '{}'", "x".repeat(TEXT_BYTES_MAX));
+    assert_eq!(
+        error(&long),
+        Unparsed::TooLong {
+            max: TEXT_BYTES_MAX
+        }
+    );
+}
+
+/// As deep as a worker's (`src/app/workers.rs`); what the tests run on is shallower.
+const STACK_BYTES: usize = 8 << 20;
+
+#[test]
+fn depth_is_counted_where_trees_nest_and_not_where_they_are_wide() {
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let run = thread.spawn(deep_and_wide).unwrap();
+    run.join().unwrap();
+}
+
+fn deep_and_wide() {
+    let deep = [
+        format!("SELECT {}1{}", "(".repeat(65), ")".repeat(65)),
+        format!("SELECT {}1", "NOT ".repeat(101)),
+        format!("SELECT {}1", "- ".repeat(110)),
+        format!("SELECT a{}", " IS NULL".repeat(101)),
+        format!("SELECT 1{}", "::int".repeat(51)),
+        format!("SELECT {}1", "+".repeat(150)),
+        format!("SELECT 1{}", " BETWEEN 1 AND 1".repeat(101)),
+        format!(
+            "SELECT {} 1{}",
+            "CASE WHEN a THEN ".repeat(65),
+            " END".repeat(65)
+        ),
+        format!("{}SELECT 1{}", "SELECT (".repeat(25), ")".repeat(25)),
+    ];
+    for text in deep {
+        assert_eq!(error(&text), Unparsed::TooDeep, "{text}");
+    }
+    let wide = [
+        format!("SELECT {}", vec!["a IS NULL"; 300].join(" AND ")),
+        format!("SELECT {}", vec!["NOT a"; 300].join(", ")),
+        format!(
+            "SELECT {}",
+            vec!["a::int"; 300].join(" + ").replace("::int", "")
+        ),
+        format!("SELECT {}", vec!["(a)"; 300].join(" || ")),
+        format!("SELECT * FROM a {}", "JOIN b ON b.x = a.x ".repeat(300)),
+        format!("SELECT a IN ({})", vec!["-1"; 300].join(", ")),
+        format!("SELECT {}", vec!["CASE WHEN a THEN b END"; 300].join(", ")),
+        format!("SELECT 1 {}", "UNION SELECT 1 ".repeat(300)),
+    ];
+    for text in wide {
+        assert!(understand(&text).is_ok(), "{:?}: {text}", error(&text));
+    }
+}
