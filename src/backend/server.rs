@@ -215,7 +215,7 @@ impl Server {
         self.replies.idle() && self.channel.unsent_bytes() == 0 && self.held_back.is_empty()
     }
 
-    /// Messages for the server are appended here; each needs its [`Server::expect`].
+    /// Messages for the server are appended here; each needs its [`Replies::expect`].
     pub fn outbox(&mut self) -> &mut Vec<u8> {
         self.channel.outbox()
     }
