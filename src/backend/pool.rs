@@ -103,6 +103,8 @@ pub struct Login {
     pub encryption: Encryption,
     pub user: String,
     pub secret: Option<Secret>,
+    /// What its connections are for, as the metrics call it.
+    pub purpose: &'static str,
 }
 
 pub struct Pool {
@@ -187,7 +189,12 @@ impl Pool {
         workers: usize,
         background: Handle,
     ) -> Arc<Self> {
-        let metrics = PoolMetrics::new(login.database.as_str(), login.shard.as_str(), &login.user);
+        let metrics = PoolMetrics::new(
+            login.database.as_str(),
+            login.shard.as_str(),
+            &login.user,
+            login.purpose,
+        );
         let idle = (0..workers.max(1)).map(|_| Vec::new()).collect();
         let pool = Arc::new(Self {
             login,

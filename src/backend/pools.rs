@@ -108,6 +108,10 @@ impl Pools {
             encryption: self.encryption.get(shard.index())?.clone(),
             user: login_user.as_str().to_owned(),
             secret,
+            purpose: match purpose {
+                Purpose::Statements => "statements",
+                Purpose::Describing => "describing",
+            },
         };
         let pool = Pool::start(login, settings, self.workers, self.background.clone());
         pools.insert(key, Arc::clone(&pool));

@@ -260,7 +260,7 @@ impl DatabaseMetrics {
 /// What one pool counts; the labels are database and shard (and user in the log only: users may be many).
 #[derive(Debug)]
 pub struct PoolMetrics {
-    labels: [(&'static str, String); 3],
+    labels: [(&'static str, String); 4],
     pub transactions: Tally,
     pub transaction_seconds: Histogram,
     pub wait_seconds: Histogram,
@@ -282,7 +282,7 @@ pub struct PoolFigures {
 
 impl PoolMetrics {
     #[must_use]
-    pub fn new(database: &str, shard: &str, user: &str) -> Self {
+    pub fn new(database: &str, shard: &str, user: &str, purpose: &str) -> Self {
         let labels = [
             ("database", database.to_owned()),
             ("shard", shard.to_owned()),
@@ -302,7 +302,10 @@ impl PoolMetrics {
                 &with("result", "failed")
             ),
             losses: metrics::counter!("pgherd_server_losses_total", &labels),
-            labels: with("user", user),
+            labels: {
+                let [database, shard, user] = with("user", user);
+                [database, shard, user, ("purpose", purpose.to_owned())]
+            },
         }
     }
 
@@ -325,8 +328,8 @@ impl PoolMetrics {
             ("active", figures.active),
             ("connecting", figures.connecting),
         ] {
-            let [database, shard, user] = self.labels.clone();
-            let labels = [database, shard, user, ("state", state.to_owned())];
+            let [database, shard, user, purpose] = self.labels.clone();
+            let labels = [database, shard, user, purpose, ("state", state.to_owned())];
             set(metrics::gauge!("pgherd_server_connections", &labels), value);
         }
     }
