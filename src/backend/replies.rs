@@ -251,6 +251,12 @@ impl Replies {
         let mut at = self.pass.min(chunk.len());
         let mut run = if self.pass_hidden { at } else { 0 };
         self.pass -= at;
+        if self.pass == 0 && self.owes_answer() {
+            // The message that came in pieces was what an answer of ours waited for.
+            out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
+            run = at;
+            self.give_answers(out);
+        }
         while self.pass == 0 {
             let rest = chunk.get(at..).unwrap_or_default();
             let Some(header) = server_header(rest)? else {
@@ -278,11 +284,7 @@ impl Replies {
             }
             self.pass_hidden = false;
             at = end;
-            if self
-                .expected
-                .front()
-                .is_some_and(|front| front.own_answer().is_some())
-            {
+            if self.owes_answer() {
                 out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
                 run = at;
                 self.give_answers(out);
@@ -292,6 +294,12 @@ impl Replies {
             run: run..at,
             consumed: at,
         })
+    }
+
+    /// An answer of ours is next.
+    fn owes_answer(&self) -> bool {
+        let own = |front: &Expect| front.own_answer().is_some();
+        self.expected.front().is_some_and(own)
     }
 
     fn give_answers(&mut self, out: &mut Vec<u8>) {
@@ -645,6 +653,23 @@ mod tests {
         .concat();
         assert_eq!(seen(&mut replies, &bytes, 4), bytes);
         assert!(replies.idle());
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_end_of_a_message_that_came_in_pieces() {
+        let mut replies = expecting(&[
+            Expect::Describe,
+            Expect::Answer(Bytes::from_static(encode::CLOSE_COMPLETE)),
+        ]);
+        let description = b"T\0\0\0\x1b\0\x01a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let mut shown = Vec::new();
+        for piece in description.chunks(9) {
+            let walked = replies.walk(piece, &mut shown).unwrap();
+            assert_eq!(walked.consumed, piece.len());
+            shown.extend_from_slice(&piece[walked.run]);
+        }
+        assert_eq!(shown, [&description[..], encode::CLOSE_COMPLETE].concat());
+        assert!(replies.settled());
     }
 
     #[test]
