@@ -661,7 +661,7 @@ mod tests {
             Expect::Describe,
             Expect::Answer(Bytes::from_static(encode::CLOSE_COMPLETE)),
         ]);
-        let description = b"T\0\0\0\x1b\0\x01a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let description = b"T\0\0\0\x1a\0\x01a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         let mut shown = Vec::new();
         for piece in description.chunks(9) {
             let walked = replies.walk(piece, &mut shown).unwrap();
