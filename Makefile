@@ -3,6 +3,8 @@
 CARGO   ?= cargo
 DRIVERS := target/drivers
 FUZZ_SECONDS ?= 60
+BENCH_ROUNDS ?= 7
+BENCH_SECONDS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test drivers bench fuzz lint doc build clean
@@ -40,12 +42,12 @@ doc: ## The documentation of the code, in target/doc
 	@sh .ci/need cargo cc
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-bench: ## Micro-benchmarks of the pure rooms
-	@sh .ci/need cargo cc
-	@test -n "$$(ls benches/*.rs 2>/dev/null)" || { echo "make: there are no benchmarks yet"; exit 1; }
-	@$(CARGO) bench --locked
+bench: ## CPU per transaction, against PgBouncer in the same run; writes benches/RESULTS.md
+	@sh .ci/need cargo cc postgres python pgbouncer
+	@$(CARGO) build --locked --release --quiet
+	@python3 benches/bench.py --rounds $(BENCH_ROUNDS) --seconds $(BENCH_SECONDS)
 
-fuzz: ## Every fuzz target for FUZZ_SECONDS (60) seconds; needs a nightly Rust
+fuzz: ## Every fuzz target for FUZZ_SECONDS (60) seconds
 	@sh .ci/need cargo cc fuzz
 	@test -n "$$(ls fuzz/fuzz_targets/*.rs 2>/dev/null)" || { echo "make: there are no fuzz targets yet"; exit 1; }
 	@for target in $$(cd fuzz/fuzz_targets && ls *.rs | sed 's/\.rs$$//'); do \

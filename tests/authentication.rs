@@ -65,7 +65,7 @@ async fn client(mut stream: DuplexStream, user: &str, password: &str) -> Told {
             }
             11 => {
                 let text = String::from_utf8(data.clone()).unwrap();
-                told.salt = text.split(",s=").nth(1).unwrap().to_owned();
+                text.split(",s=").nth(1).unwrap().clone_into(&mut told.salt);
                 let exchange = scram.as_mut().unwrap();
                 exchange.update(&data).unwrap();
                 frontend::sasl_response(exchange.message(), &mut out).unwrap();
@@ -307,7 +307,7 @@ async fn what_is_no_proof_is_refused_with_a_reason() {
         ),
         (
             Method::Md5,
-            framed(&[0; 65_536]),
+            framed(&vec![0; 65_536]),
             "28P01 password authentication failed for user \"me\"",
         ),
         (

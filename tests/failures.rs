@@ -92,14 +92,20 @@ fn a_backend_that_dies_under_a_statement_is_one_error_for_each_answer_awaited() 
 fn an_idle_server_that_goes_away_is_noticed_by_nobody() {
     let (proxy, name) = one_shard("idle", "");
     let mut client = proxy.client(&name, "postgres", "");
+    let server = &servers().all()[0];
+    let others =
+        "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     for _ in 0..5 {
         assert_eq!(client.query("SELECT 1").lines(), ["1"]);
         sql(
-            &servers().all()[0],
+            server,
             &name,
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            &format!("SELECT count(pg_terminate_backend(pid)) {others}"),
         );
+        // The signal was sent; the process ends when it gets to it.
+        until("they are gone", || {
+            sql(server, &name, &format!("SELECT count(*) {others}")) == "0"
+        });
     }
 }
 

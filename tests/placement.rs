@@ -104,7 +104,7 @@ fn values_of(key_type: KeyType, random: &mut Random) -> Vec<Option<String>> {
             while values.len() < VALUES {
                 let length = random.next() % 48;
                 let text = (0..length)
-                    .map(|_| alphabet[random.next() as usize % alphabet.len()])
+                    .map(|_| alphabet[usize::try_from(random.next()).unwrap() % alphabet.len()])
                     .collect();
                 values.push(Some(text));
             }

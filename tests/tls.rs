@@ -111,7 +111,7 @@ async fn a_server_is_trusted_as_far_as_its_connection_string_asks() {
     ];
     for (number, (server, verification, root, host, trusted)) in table.into_iter().enumerate() {
         let connector =
-            Connector::load(verification, root.map(|path| path.as_path()), None).unwrap();
+            Connector::load(verification, root.map(std::path::PathBuf::as_path), None).unwrap();
         let result = handshake(server, &connector, host).await;
         assert_eq!(result.is_ok(), trusted, "row {number}: {host}: {result:?}");
     }

@@ -49,6 +49,7 @@ pub(super) async fn serve(
 
 async fn metrics(State(told): State<Told>) -> impl IntoResponse {
     for database in told.gate.databases.values() {
+        database.metrics.publish();
         for pool in database.pools.all() {
             pool.metrics.publish(pool.figures());
         }

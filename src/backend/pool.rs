@@ -103,6 +103,8 @@ pub struct Login {
     pub encryption: Encryption,
     pub user: String,
     pub secret: Option<Secret>,
+    /// What its connections are for, as the metrics call it.
+    pub purpose: &'static str,
 }
 
 pub struct Pool {
@@ -129,6 +131,7 @@ enum Turn {
 #[derive(Debug, Default)]
 struct State {
     /// One stack for each worker, the most recently used on top.
+    #[allow(clippy::vec_box, reason = "a server is large and moves often")]
     idle: Vec<Vec<Box<Server>>>,
     /// All connections: idle, lent, and logins under way.
     total: usize,
@@ -186,7 +189,12 @@ impl Pool {
         workers: usize,
         background: Handle,
     ) -> Arc<Self> {
-        let metrics = PoolMetrics::new(login.database.as_str(), login.shard.as_str(), &login.user);
+        let metrics = PoolMetrics::new(
+            login.database.as_str(),
+            login.shard.as_str(),
+            &login.user,
+            login.purpose,
+        );
         let idle = (0..workers.max(1)).map(|_| Vec::new()).collect();
         let pool = Arc::new(Self {
             login,
@@ -248,7 +256,7 @@ impl Pool {
             let server = match self.take_or_queue(worker.index) {
                 Turn::Server(mut server) => {
                     // Dropping a connection that is not silent takes the lock again, so it happens here.
-                    let fresh = asked.saturating_duration_since(server.taken()) < FRESH;
+                    let fresh = asked < server.taken() + FRESH;
                     if !fresh && !server.is_quiet(&mut Context::from_waker(Waker::noop())) {
                         continue;
                     }
@@ -320,11 +328,11 @@ impl Pool {
     /// Takes a server back. One that is not idle, too old, or about to be cancelled is closed instead.
     pub fn give_back(self: &Arc<Self>, mut server: Box<Server>) {
         let now = Instant::now();
-        self.metrics.transactions.increment(1);
+        self.metrics.transactions.add(1);
         self.metrics
             .transaction_seconds
             .record(now - server.taken());
-        if !server.is_idle() || self.is_expired(&server, now) {
+        if !server.is_idle() || server.is_expired(now) {
             return;
         }
         if server.identity().is_being_cancelled() {
@@ -334,10 +342,6 @@ impl Pool {
         }
         server.touch(now);
         self.offer(server);
-    }
-
-    fn is_expired(&self, server: &Server, now: Instant) -> bool {
-        !self.settings.lifetime.is_zero() && now - server.born() > self.settings.lifetime
     }
 
     /// Gives a free server to the first in the queue, or parks it.
@@ -433,6 +437,7 @@ impl Pool {
                     logged_in,
                     login.encryption.clone(),
                     lease,
+                    self.settings.lifetime,
                 )));
                 self.start_logins();
             }
@@ -497,7 +502,9 @@ impl Pool {
             let idle: Vec<Box<Server>> = state.idle.iter_mut().flat_map(std::mem::take).collect();
             (idle, std::mem::take(&mut state.waiting))
         };
-        idle.into_iter().for_each(|mut server| server.say_goodbye());
+        for mut server in idle {
+            server.say_goodbye();
+        }
         drop(waiting);
     }
 
@@ -536,15 +543,15 @@ impl Pool {
             closed.extend(stack.extract_if(.., |server| {
                 let rested = now - server.taken();
                 !server.is_quiet(&mut cx)
-                    || self.is_expired(server, now)
+                    || server.is_expired(now)
                     || (!self.settings.idle_timeout.is_zero()
                         && rested > self.settings.idle_timeout)
             }));
         }
         drop(state);
-        closed
-            .into_iter()
-            .for_each(|mut server: Box<Server>| server.say_goodbye());
+        for mut server in closed {
+            server.say_goodbye();
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Pools {
     background: Handle,
     /// How the primary of each shard wants TLS.
     encryption: Vec<Encryption>,
-    pools: Mutex<HashMap<(ShardId, UserName, Purpose), Arc<Pool>>>,
+    made: Mutex<HashMap<(ShardId, UserName, Purpose), Arc<Pool>>>,
 }
 
 impl Pools {
@@ -50,7 +50,7 @@ impl Pools {
             workers,
             background,
             encryption,
-            pools: Mutex::default(),
+            made: Mutex::default(),
         })
     }
 
@@ -93,7 +93,7 @@ impl Pools {
             .as_deref()
             .map_or_else(|| user.clone(), UserName::from);
         let key = (shard, login_user.clone(), purpose);
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
         }
@@ -108,6 +108,10 @@ impl Pools {
             encryption: self.encryption.get(shard.index())?.clone(),
             user: login_user.as_str().to_owned(),
             secret,
+            purpose: match purpose {
+                Purpose::Statements => "statements",
+                Purpose::Describing => "describing",
+            },
         };
         let pool = Pool::start(login, settings, self.workers, self.background.clone());
         pools.insert(key, Arc::clone(&pool));
@@ -117,7 +121,7 @@ impl Pools {
     /// All pools that were made so far.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pool>> {
-        self.pools
+        self.made
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .values()

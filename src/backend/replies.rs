@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::wire::decode::{self, Status};
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
@@ -48,7 +50,7 @@ pub enum Expect {
     Close,
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.
-    Answer(Cow<'static, [u8]>),
+    Answer(Bytes),
     /// The client's CopyDone or CopyFail: no answer of its own. It marks which Syncs the server read during the COPY.
     CopyEnd,
     /// A Parse that is not sent either, since the server has the statement.
@@ -249,6 +251,12 @@ impl Replies {
         let mut at = self.pass.min(chunk.len());
         let mut run = if self.pass_hidden { at } else { 0 };
         self.pass -= at;
+        if self.pass == 0 && self.owes_answer() {
+            // The message that came in pieces was what an answer of ours waited for.
+            out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
+            run = at;
+            self.give_answers(out);
+        }
         while self.pass == 0 {
             let rest = chunk.get(at..).unwrap_or_default();
             let Some(header) = server_header(rest)? else {
@@ -276,11 +284,7 @@ impl Replies {
             }
             self.pass_hidden = false;
             at = end;
-            if self
-                .expected
-                .front()
-                .is_some_and(|front| front.own_answer().is_some())
-            {
+            if self.owes_answer() {
                 out.extend_from_slice(chunk.get(run..at).unwrap_or_default());
                 run = at;
                 self.give_answers(out);
@@ -290,6 +294,12 @@ impl Replies {
             run: run..at,
             consumed: at,
         })
+    }
+
+    /// An answer of ours is next.
+    fn owes_answer(&self) -> bool {
+        let own = |front: &Expect| front.own_answer().is_some();
+        self.expected.front().is_some_and(own)
     }
 
     fn give_answers(&mut self, out: &mut Vec<u8>) {
@@ -333,12 +343,14 @@ impl Replies {
                 Expect::HiddenClose => Some(Verdict::Hide),
                 _ => None,
             }),
-            b'T' | b'n' => self.settle_or(shown, |front| matches!(front, Expect::Describe)),
+            b'T' | b'n' => {
+                self.settle_if(|front| matches!(front, Expect::Describe));
+                Ok(shown)
+            }
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
-                self.settle_or(shown, |front| {
-                    matches!(front, Expect::Execute | Expect::PartExecute)
-                })
+                self.settle_if(|front| matches!(front, Expect::Execute | Expect::PartExecute));
+                Ok(shown)
             }
             b'G' => {
                 self.begin_copy_in();
@@ -376,15 +388,10 @@ impl Replies {
     }
 
     /// The reply may settle the first expectation; otherwise it is part of a larger one.
-    fn settle_or<'a>(
-        &mut self,
-        shown: Verdict<'a>,
-        settles: impl FnOnce(&Expect) -> bool,
-    ) -> Result<Verdict<'a>, FrameError> {
+    fn settle_if(&mut self, settles: impl FnOnce(&Expect) -> bool) {
         if self.expected.front().is_some_and(settles) {
             self.expected.pop_front();
         }
-        Ok(shown)
     }
 
     /// The server drops every Sync that comes before the end of the client's data; some drivers send one right behind
@@ -559,7 +566,7 @@ mod tests {
         for size in 1..bytes.len() {
             let mut replies = expecting(&[
                 Expect::HiddenQuery,
-                Expect::Answer(Cow::Borrowed(encode::PARSE_COMPLETE)),
+                Expect::Answer(Bytes::from_static(encode::PARSE_COMPLETE)),
                 Expect::HiddenParse(None),
                 Expect::Bind,
                 Expect::Execute,
@@ -646,6 +653,23 @@ mod tests {
         .concat();
         assert_eq!(seen(&mut replies, &bytes, 4), bytes);
         assert!(replies.idle());
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_end_of_a_message_that_came_in_pieces() {
+        let mut replies = expecting(&[
+            Expect::Describe,
+            Expect::Answer(Bytes::from_static(encode::CLOSE_COMPLETE)),
+        ]);
+        let description = b"T\0\0\0\x1a\0\x01a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let mut shown = Vec::new();
+        for piece in description.chunks(9) {
+            let walked = replies.walk(piece, &mut shown).unwrap();
+            assert_eq!(walked.consumed, piece.len());
+            shown.extend_from_slice(&piece[walked.run]);
+        }
+        assert_eq!(shown, [&description[..], encode::CLOSE_COMPLETE].concat());
+        assert!(replies.settled());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
@@ -13,7 +13,7 @@ use super::connect::{self, Encryption, LoggedIn, ServerAddress};
 use super::pool::Lease;
 use super::replies::{Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
-use super::worker::Worker;
+use super::worker::with_scratch;
 use crate::error::{Blame, Report, SqlState};
 use crate::wire::channel::Channel;
 use crate::wire::decode;
@@ -142,7 +142,8 @@ pub struct Server {
     failed_parses: Vec<StatementId>,
     /// Whose text the unnamed statement is.
     pub unnamed: Option<StatementId>,
-    born: Instant,
+    /// When it is too old to be lent again; `None`: never.
+    expires: Option<Instant>,
     taken: Instant,
     /// The worker on whose runtime the stream is registered; none for a new one.
     pub(super) home: usize,
@@ -151,8 +152,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(login: LoggedIn, encryption: Encryption, lease: Lease) -> Self {
+    pub(super) fn new(
+        login: LoggedIn,
+        encryption: Encryption,
+        lease: Lease,
+        lifetime: Duration,
+    ) -> Self {
         let now = Instant::now();
+        let expires = (!lifetime.is_zero()).then(|| now + lifetime);
         Self {
             channel: Channel::new(login.stream),
             replies: Replies::default(),
@@ -169,7 +176,7 @@ impl Server {
             prepared: VecDeque::new(),
             failed_parses: Vec::new(),
             unnamed: None,
-            born: now,
+            expires,
             taken: now,
             home: usize::MAX,
             _lease: lease,
@@ -186,9 +193,10 @@ impl Server {
         &self.reported
     }
 
+    /// Past its lifetime.
     #[must_use]
-    pub fn born(&self) -> Instant {
-        self.born
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now > expires)
     }
 
     /// When the current borrower got it, or it was given back last.
@@ -207,7 +215,7 @@ impl Server {
         self.replies.idle() && self.channel.unsent_bytes() == 0 && self.held_back.is_empty()
     }
 
-    /// Messages for the server are appended here; each needs its [`Server::expect`].
+    /// Messages for the server are appended here; each needs its [`Replies::expect`].
     pub fn outbox(&mut self) -> &mut Vec<u8> {
         self.channel.outbox()
     }
@@ -254,16 +262,16 @@ impl Server {
         tail: &[u8],
         unnamed: bool,
         answers: &mut Vec<u8>,
-    ) -> Vec<u8> {
+    ) -> StatementName {
         if self.knows(id) {
             return statement_name(id);
         }
         if unnamed && self.unnamed == Some(id) {
-            return Vec::new();
+            return StatementName::UNNAMED;
         }
         let name = if unnamed {
             self.unnamed = Some(id);
-            Vec::new()
+            StatementName::UNNAMED
         } else {
             self.learns(id);
             statement_name(id)
@@ -365,11 +373,7 @@ impl Server {
 
     /// Runs a Query of ours to its end; the replies are read and dropped. `Ok(Some(error))` is the server's
     /// ErrorResponse.
-    pub async fn run_hidden(
-        &mut self,
-        text: &[u8],
-        worker: &Worker,
-    ) -> Result<Option<Vec<u8>>, Lost> {
+    pub async fn run_hidden(&mut self, text: &[u8]) -> Result<Option<Vec<u8>>, Lost> {
         self.replies.hidden_error = None;
         self.send_hidden_query(text);
         let mut nothing = Vec::new();
@@ -379,7 +383,11 @@ impl Server {
                 if self.replies.settled() {
                     return Poll::Ready(Ok::<_, Lost>(()));
                 }
-                ready!(self.poll_replies(cx, &mut worker.scratch(), &mut nothing))?;
+                ready!(with_scratch(|scratch| self.poll_replies(
+                    cx,
+                    scratch,
+                    &mut nothing
+                )))?;
             }
         })
         .await?;
@@ -387,7 +395,7 @@ impl Server {
     }
 
     /// Sends what is in the outbox and gives everything that would be shown to a client, up to the last reply.
-    pub async fn ask(&mut self, worker: &Worker) -> Result<Vec<u8>, Lost> {
+    pub async fn ask(&mut self) -> Result<Vec<u8>, Lost> {
         let mut shown = Vec::new();
         std::future::poll_fn(|cx| {
             loop {
@@ -395,9 +403,12 @@ impl Server {
                 if self.replies.settled() {
                     return Poll::Ready(Ok::<_, Lost>(()));
                 }
-                let mut scratch = worker.scratch();
-                let walked = ready!(self.poll_replies(cx, &mut scratch, &mut shown))?;
-                shown.extend_from_slice(scratch.get(walked.run).unwrap_or_default());
+                let read = with_scratch(|scratch| {
+                    let walked = ready!(self.poll_replies(cx, scratch, &mut shown))?;
+                    shown.extend_from_slice(scratch.get(walked.run).unwrap_or_default());
+                    Poll::Ready(Ok::<_, Lost>(()))
+                });
+                ready!(read)?;
             }
         })
         .await?;
@@ -431,8 +442,53 @@ impl Server {
     }
 }
 
-/// The name of a statement on every server.
+/// The name of a statement on every server; empty for the unnamed one. Made at each Bind, so it needs no memory.
+#[derive(Debug, Clone, Copy)]
+pub struct StatementName {
+    bytes: [u8; STATEMENT_NAME_BYTES_MAX],
+    length: usize,
+}
+
+/// The prefix, and the digits of the largest number.
+const STATEMENT_NAME_BYTES_MAX: usize = 7 + 20;
+
+impl StatementName {
+    const UNNAMED: StatementName = StatementName {
+        bytes: [0; STATEMENT_NAME_BYTES_MAX],
+        length: 0,
+    };
+}
+
+impl std::ops::Deref for StatementName {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 #[must_use]
-pub fn statement_name(id: StatementId) -> Vec<u8> {
-    format!("pgherd_{}", id.0).into_bytes()
+pub fn statement_name(id: StatementId) -> StatementName {
+    let mut name = StatementName::UNNAMED;
+    let mut rest = name.bytes.as_mut_slice();
+    // It fits: see STATEMENT_NAME_BYTES_MAX.
+    let _ = write!(rest, "pgherd_{}", id.0);
+    let left = rest.len();
+    name.length = STATEMENT_NAME_BYTES_MAX - left;
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_statement_has_a_name_of_its_own() {
+        assert_eq!(&*statement_name(StatementId(7)), b"pgherd_7");
+        assert_eq!(
+            &*statement_name(StatementId(u64::MAX)),
+            b"pgherd_18446744073709551615"
+        );
+        assert_eq!(&*StatementName::UNNAMED, b"");
+    }
 }

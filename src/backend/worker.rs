@@ -1,29 +1,32 @@
 //! What a worker thread lends to whoever it runs at the moment.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::cell::RefCell;
 
-/// The largest single read. Large results pass in few system calls; the buffer exists once per worker.
+/// The largest single read. Large results pass in few system calls; the buffer exists once per thread.
 const SCRATCH_BYTES: usize = 128 * 1024;
 
-/// One worker: its number, and a buffer for the read under way.
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// One worker: its number among all.
 #[derive(Debug)]
 pub struct Worker {
     pub index: usize,
-    scratch: Mutex<Box<[u8]>>,
 }
 
 impl Worker {
     #[must_use]
     pub fn new(index: usize) -> Self {
-        Self {
-            index,
-            scratch: Mutex::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
-        }
+        Self { index }
     }
+}
 
-    /// The worker's read buffer, for as long as no other task of the worker runs: never across an `await`.
-    pub fn scratch(&self) -> MutexGuard<'_, Box<[u8]>> {
-        // Bytes of a read that panicked mean nothing to the next one.
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Lends the thread's read buffer. What is in it means nothing, before and after.
+pub fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => work(&mut scratch),
+        // Lent already, further up on this stack: that never happens, and costs only memory if it does.
+        Err(_) => work(&mut vec![0; SCRATCH_BYTES]),
+    })
 }

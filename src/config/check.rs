@@ -221,16 +221,15 @@ impl Check<'_> {
         let Some(bytes) = written.and_then(|text| self.findings.keep(PATH, size(text))) else {
             return MESSAGE_BYTES_MAX;
         };
-        match u32::try_from(bytes) {
-            Ok(bytes @ MESSAGE_BYTES_MAX_MIN..=MESSAGE_BYTES_MAX) => bytes,
-            _ => {
-                self.findings.report(
-                    PATH,
-                    "is out of range",
-                    "write a size from \"8kB\" to \"1GiB\", which is PostgreSQL's own limit",
-                );
-                MESSAGE_BYTES_MAX
-            }
+        if let Ok(bytes @ MESSAGE_BYTES_MAX_MIN..=MESSAGE_BYTES_MAX) = u32::try_from(bytes) {
+            bytes
+        } else {
+            self.findings.report(
+                PATH,
+                "is out of range",
+                "write a size from \"8kB\" to \"1GiB\", which is PostgreSQL's own limit",
+            );
+            MESSAGE_BYTES_MAX
         }
     }
 

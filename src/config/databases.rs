@@ -11,7 +11,7 @@ use super::dsn::{self, Context};
 use super::file;
 use super::problems::join;
 use super::tables::{self, ShardNames};
-use super::{Database, DefaultTable, Dsn, Password, PoolSettings, Shard};
+use super::{Database, DefaultTable, Dsn, Password, PoolMode, PoolSettings, Shard};
 use crate::names::{DatabaseName, ShardId, ShardName};
 
 /// Names of the console's own databases.
@@ -71,6 +71,13 @@ fn database(
     }
     let shards = shards(check, name, &path, &written.shards);
     let pool = check.pool(&join(&path, "pool"), &written.pool, pool);
+    if written.shards.len() > 1 && pool.mode == PoolMode::Session {
+        check.findings.report(
+            &join(&join(&path, "pool"), "mode"),
+            "a database of several shards has no session mode",
+            "write \"transaction\", here or in [pool]",
+        );
+    }
     let names = ShardNames::of(check, &path, &written.shards);
     let tables = tables::check(check, &join(&path, "tables"), &written.tables, &names);
     let default_table = match written.default_table.as_deref() {

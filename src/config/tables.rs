@@ -128,30 +128,30 @@ fn rule(
 fn key_rule(check: &mut Check, path: &str, key: &OneOrMany) -> Option<TableRule> {
     let column = match key {
         OneOrMany::One(column) => column,
-        OneOrMany::Many(columns) => match columns.as_slice() {
-            [column] => column,
-            _ => {
+        OneOrMany::Many(columns) => {
+            if let [column] = columns.as_slice() {
+                column
+            } else {
                 check.findings.report(
-                    path,
-                    "a sharding key is exactly one column for now",
-                    "write key = \"column\" with the column that most statements compare with a value",
-                );
+                path,
+                "a sharding key is exactly one column for now",
+                "write key = \"column\" with the column that most statements compare with a value",
+            );
                 return None;
             }
-        },
-    };
-    match identifiers(column).as_deref() {
-        Some([column]) => Some(TableRule::Sharded {
-            key: vec![column.clone()],
-        }),
-        _ => {
-            check.findings.report(
-                path,
-                format!("{column:?} is not a column name"),
-                "write the column alone; a name with capitals goes in double quotes: '\"Id\"'",
-            );
-            None
         }
+    };
+    if let Some([column]) = identifiers(column).as_deref() {
+        Some(TableRule::Sharded {
+            key: vec![column.clone()],
+        })
+    } else {
+        check.findings.report(
+            path,
+            format!("{column:?} is not a column name"),
+            "write the column alone; a name with capitals goes in double quotes: '\"Id\"'",
+        );
+        None
     }
 }
 
@@ -175,13 +175,12 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
-        let (part, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_identifier(quoted)?,
-            None => {
-                let end = rest.find('.').unwrap_or(rest.len());
-                let (part, after) = rest.split_at_checked(end)?;
-                (part.to_ascii_lowercase(), after)
-            }
+        let (part, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_identifier(quoted)?
+        } else {
+            let end = rest.find('.').unwrap_or(rest.len());
+            let (part, after) = rest.split_at_checked(end)?;
+            (part.to_ascii_lowercase(), after)
         };
         let plain = rest.starts_with('"') || plain_identifier(&part);
         if part.is_empty() || part.len() > NAME_BYTES_MAX || part.contains('\0') || !plain {

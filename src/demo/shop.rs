@@ -82,10 +82,11 @@ pub fn config(servers: &[Server], listen: u16, http: u16, users_file: &Path) -> 
             format!("\n[[databases.shop.shards]]\nname = \"s{number}\"\nprimary = \"{primary}\"\n")
         })
         .collect();
+    let users_file = users_file.display();
     format!(
         "# Written by `pgherd demo`; gone when it ends.\n\
          [proxy]\nlisten = [\"127.0.0.1:{listen}\"]\nhttp = \"127.0.0.1:{http}\"\nadmin_users = [\"{USER}\"]\n\n\
-         [auth]\nmethod = \"scram-sha-256\"\nusers_file = {users_file:?}\n\n\
+         [auth]\nmethod = \"scram-sha-256\"\nusers_file = \"{users_file}\"\n\n\
          [databases.shop]\n{shards}{RULES}"
     )
 }
@@ -131,7 +132,7 @@ fn customer(id: u64) -> String {
         credit % 100,
         mix(id) % 12 + 1,
         mix(id + 1) % 28 + 1,
-        id % 7 != 0,
+        !id.is_multiple_of(7),
     )
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::backend::server::{Lost, Server};
-use crate::backend::worker::Worker;
+use crate::backend::worker::with_scratch;
 use crate::wire::channel::Channel;
 
 /// Reads from one server before other clients are looked at.
@@ -30,7 +30,6 @@ pub fn poll_replies(
     cx: &mut Context<'_>,
     client: &mut Channel,
     server: &mut Server,
-    worker: &Worker,
 ) -> Poll<Result<(), Broken>> {
     for _ in 0..READS_MAX {
         if server.unsent_bytes() > 0 {
@@ -40,10 +39,13 @@ pub fn poll_replies(
         if client.unsent_bytes() > 0 {
             ready!(client.poll_flush(cx)).map_err(Broken::Client)?;
         }
-        let mut scratch = worker.scratch();
-        let walked = ready!(server.poll_replies(cx, &mut scratch, client.outbox()))?;
-        let run = scratch.get(walked.run).unwrap_or_default();
-        client.write_through(cx, run).map_err(Broken::Client)?;
+        let passed = with_scratch(|scratch| {
+            let walked = ready!(server.poll_replies(cx, scratch, client.outbox()))?;
+            let run = scratch.get(walked.run).unwrap_or_default();
+            client.write_through(cx, run).map_err(Broken::Client)?;
+            Poll::Ready(Ok::<_, Broken>(()))
+        });
+        ready!(passed)?;
         if server.replies.settled() {
             return Poll::Ready(Ok(()));
         }
@@ -54,11 +56,7 @@ pub fn poll_replies(
 }
 
 /// Relays until the server owes nothing.
-pub async fn settle(
-    client: &mut Channel,
-    server: &mut Server,
-    worker: &Worker,
-) -> Result<(), Broken> {
+pub async fn settle(client: &mut Channel, server: &mut Server) -> Result<(), Broken> {
     std::future::poll_fn(|cx| {
         loop {
             if server.replies.settled() && server.unsent_bytes() == 0 {
@@ -67,7 +65,7 @@ pub async fn settle(
             if server.replies.settled() {
                 ready!(server.poll_flush(cx))?;
             } else {
-                ready!(poll_replies(cx, client, server, worker))?;
+                ready!(poll_replies(cx, client, server))?;
             }
         }
     })

@@ -5,7 +5,6 @@
 
 use super::relay::{Broken, settle};
 use crate::backend::server::Server;
-use crate::backend::worker::Worker;
 use crate::wire::channel::Channel;
 
 /// What came of it.
@@ -19,11 +18,7 @@ pub enum Part {
 
 /// Runs what was put into the outboxes, each with an [`Expect::Part`](crate::backend::replies::Expect::Part) or an
 /// [`Expect::PartExecute`](crate::backend::replies::Expect::PartExecute).
-pub async fn scatter(
-    client: &mut Channel,
-    servers: &mut [&mut Server],
-    worker: &Worker,
-) -> Result<Part, Broken> {
+pub async fn scatter(client: &mut Channel, servers: &mut [&mut Server]) -> Result<Part, Broken> {
     std::future::poll_fn(|cx| {
         for server in servers.iter_mut() {
             server.replies.hidden_error = None;
@@ -37,7 +32,7 @@ pub async fn scatter(
     .await?;
     let mut rows = 0;
     for server in servers.iter_mut() {
-        settle(client, server, worker).await?;
+        settle(client, server).await?;
         server.replies.keep_errors = false;
         if let Some(error) = server.replies.hidden_error.take() {
             return Ok(Part::Failed(error));

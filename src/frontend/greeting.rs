@@ -31,29 +31,28 @@ pub async fn greeting(
 ) -> Result<(Vec<u8>, Arc<Settings>), Refusal> {
     let no_shard = || Refusal::Report(Box::new(super::trouble::SessionError::Internal("no shard")));
     let pool = database.pools.pool(ShardId(0), user).ok_or_else(no_shard)?;
-    let known = match pool.greeting(&settings) {
-        Some(known) => known,
-        None => {
-            let mut server = pool
-                .checkout(worker)
-                .await
-                .map_err(|error| Refusal::Report(Box::new(error)))?;
-            let change = settings.change_from(&server.settings);
-            match server.run_hidden(&change, worker).await {
-                Ok(None) => {}
-                // The client's wish cannot be met; half of it may be in force on this server, which is closed.
-                Ok(Some(error)) => return Err(Refusal::Relay(error)),
-                Err(lost) => return Err(Refusal::Report(Box::new(lost))),
-            }
-            let known = Greeting {
-                settings: Arc::new(settings),
-                reported: server.reported().into(),
-            };
-            server.settings = Arc::clone(&known.settings);
-            pool.learn_greeting(&known);
-            pool.give_back(server);
-            known
+    let known = if let Some(known) = pool.greeting(&settings) {
+        known
+    } else {
+        let mut server = pool
+            .checkout(worker)
+            .await
+            .map_err(|error| Refusal::Report(Box::new(error)))?;
+        let change = settings.change_from(&server.settings);
+        match server.run_hidden(&change).await {
+            Ok(None) => {}
+            // The client's wish cannot be met; half of it may be in force on this server, which is closed.
+            Ok(Some(error)) => return Err(Refusal::Relay(error)),
+            Err(lost) => return Err(Refusal::Report(Box::new(lost))),
         }
+        let known = Greeting {
+            settings: Arc::new(settings),
+            reported: server.reported().into(),
+        };
+        server.settings = Arc::clone(&known.settings);
+        pool.learn_greeting(&known);
+        pool.give_back(server);
+        known
     };
     if database.config.is_sharded() {
         check_settings(&known.settings, &known.reported)

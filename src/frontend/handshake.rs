@@ -105,10 +105,10 @@ fn log_end(database: &Database, client: i32, end: &End) {
     match end {
         End::Left | End::Asked => tracing::debug!(%database, client, "the session ended"),
         End::Broken(error) => {
-            tracing::info!(%database, client, %error, "the connection of a client broke")
+            tracing::info!(%database, client, %error, "the connection of a client broke");
         }
         End::Malformed(error) => {
-            tracing::warn!(%database, client, %error, "a client does not follow the protocol")
+            tracing::warn!(%database, client, %error, "a client does not follow the protocol");
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::Settings;
-use crate::backend::worker::Worker;
+use crate::backend::worker::{Worker, with_scratch};
 use crate::config::PoolMode;
 use crate::error::{Report, Severity};
 use crate::execute::{self, poll_replies};
@@ -128,7 +128,7 @@ impl Session {
         self.database
             .metrics
             .sent_bytes
-            .increment(self.client.take_written());
+            .add(self.client.take_written());
         match pumped {
             Err(Trouble::Lost(lost)) => self.server_lost(lost),
             Err(Trouble::End(end)) => return Err(end),
@@ -184,14 +184,14 @@ impl Session {
                     self.settled();
                     continue;
                 }
-                match poll_replies(cx, &mut self.client, &mut held.server, &self.worker) {
+                match poll_replies(cx, &mut self.client, &mut held.server) {
                     Poll::Ready(Ok(())) => {
                         self.settled();
                         continue;
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken.into())),
                     Poll::Pending => {
-                        backlog = held.server.unsent_bytes().max(self.client.unsent_bytes())
+                        backlog = held.server.unsent_bytes().max(self.client.unsent_bytes());
                     }
                 }
             } else if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
@@ -200,12 +200,11 @@ impl Session {
             if backlog > BACKLOG_BYTES_MAX {
                 return Poll::Pending;
             }
-            let mut scratch = self.worker.scratch();
-            return match self.client.poll_receive(cx, &mut scratch) {
+            return match with_scratch(|scratch| self.client.poll_receive(cx, scratch)) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(End::Left.into())),
                 Poll::Ready(Ok(count)) => {
-                    self.database.metrics.received_bytes.increment(count as u64);
+                    self.database.metrics.received_bytes.add(count as u64);
                     Poll::Ready(Ok(()))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Broken(error).into())),
@@ -247,7 +246,7 @@ impl Session {
     /// Waits until the server has answered all that was sent; afterwards the session holds it only if it must.
     pub async fn settle(&mut self) -> Result<(), Trouble> {
         if let Some(held) = &mut self.held {
-            execute::settle(&mut self.client, &mut held.server, &self.worker).await?;
+            execute::settle(&mut self.client, &mut held.server).await?;
             self.settled();
         }
         Ok(())
@@ -276,7 +275,7 @@ impl Session {
         if !Arc::ptr_eq(&server.settings, &self.settings) {
             if *server.settings != *self.settings {
                 let change = self.settings.change_from(&server.settings);
-                let changed = server.run_hidden(&change, &self.worker).await;
+                let changed = server.run_hidden(&change).await;
                 // The session does not hold this server yet, so its loss is an error like others.
                 if let Some(error) = changed.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
                     // Some of the settings may be in force now: nobody else gets this server.
@@ -409,7 +408,7 @@ impl Session {
         }
         let Some(held) = &mut self.held else { return };
         if held.server.is_idle() {
-            if let Ok(None) = held.server.run_hidden(b"DISCARD ALL", &self.worker).await {
+            if let Ok(None) = held.server.run_hidden(b"DISCARD ALL").await {
                 held.server.forgets_all();
                 held.server.settings = Arc::default();
                 self.give_back();

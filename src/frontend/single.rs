@@ -1,14 +1,15 @@
 //! Requests on a database of one shard: relayed without parsing. Only what would leave a trace in the server's session
 //! is noticed, by the first word of a statement, and pins the session to its server.
 
-use std::borrow::Cow;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::session::{Held, Session};
 use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
 use crate::backend::replies::Expect;
-use crate::backend::server::statement_name;
+use crate::backend::server::{StatementName, statement_name};
 use crate::names::ShardId;
 use crate::sql::scan;
 use crate::sql::scan::{Discard, Verb, verb};
@@ -40,13 +41,16 @@ impl Session {
                 }
                 Ok(())
             }
-            b'S' => self.sync().await,
+            b'S' => {
+                self.sync();
+                Ok(())
+            }
             _ if self.is_skipping() => Ok(()),
             b'P' => self.parse_single(frame).await,
             b'B' => self.bind_single(frame).await,
             b'D' => self.describe_single(frame).await,
-            b'C' => self.close(frame).await,
-            _ => self.execute_single(frame).await,
+            b'C' => self.close(frame),
+            _ => self.execute_single(frame),
         }
     }
 
@@ -60,7 +64,7 @@ impl Session {
     }
 
     pub(super) fn count_statement(&self) {
-        self.database.metrics.statements.increment(1);
+        self.database.metrics.statements.add(1);
     }
 
     /// Notes what the message just put into the outbox will be answered with.
@@ -75,8 +79,12 @@ impl Session {
         }
     }
 
+    pub(super) fn answer_static(&mut self, bytes: &'static [u8]) {
+        self.answer(Bytes::from_static(bytes));
+    }
+
     /// An answer of our own, behind all that is still owed.
-    pub(super) fn answer(&mut self, bytes: impl Into<Cow<'static, [u8]>>) {
+    pub(super) fn answer(&mut self, bytes: impl Into<Bytes>) {
         self.expect(Expect::Answer(bytes.into()));
     }
 
@@ -208,18 +216,17 @@ impl Session {
         }
     }
 
-    pub(super) async fn sync(&mut self) -> Result<(), Trouble> {
+    pub(super) fn sync(&mut self) {
         if self.skipping || self.held.is_none() {
             self.skipping = false;
             let status = self.transaction.status();
             encode::ready_for_query(self.client.outbox(), status);
-            return Ok(());
+            return;
         }
         if let Some(held) = &mut self.held {
             held.server
                 .send(encode::SYNC, Expect::Sync, self.client.outbox());
         }
-        Ok(())
     }
 
     async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -236,7 +243,7 @@ impl Session {
             let id = self.database.interned.fresh_id();
             self.statements.set_unnamed(parse.tail, id);
             if !self.transaction.is_idle() {
-                self.answer(encode::PARSE_COMPLETE);
+                self.answer_static(encode::PARSE_COMPLETE);
                 return Ok(());
             }
             let held = self.hold(ONLY).await?;
@@ -251,7 +258,7 @@ impl Session {
         let prepared = self.database.interned.get(parse.tail);
         self.statements.add(parse.name, Arc::clone(&prepared));
         if !self.transaction.is_idle() || (self.held.is_none() && prepared.is_proven()) {
-            self.answer(encode::PARSE_COMPLETE);
+            self.answer_static(encode::PARSE_COMPLETE);
             return Ok(());
         }
         let held = self.hold(ONLY).await?;
@@ -294,7 +301,7 @@ impl Session {
     }
 
     /// Makes sure that the server has this statement of the client, and gives its name there.
-    async fn ensure_statement(&mut self, name: &[u8]) -> Result<Vec<u8>, Trouble> {
+    async fn ensure_statement(&mut self, name: &[u8]) -> Result<StatementName, Trouble> {
         self.resolve_doubt(name).await?;
         self.hold(ONLY).await?;
         let held = self
@@ -335,7 +342,7 @@ impl Session {
         let names = decode::bind_names(frame.body)?;
         if let Some(text) = self.text_without_server(names.statement) {
             self.refuses_without_server(&text)?;
-            self.answer(encode::BIND_COMPLETE);
+            self.answer_static(encode::BIND_COMPLETE);
             return Ok(());
         }
         self.hold(ONLY).await?;
@@ -353,7 +360,7 @@ impl Session {
 
     async fn describe_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match decode::named(b'D', frame.body)? {
-            _ if !self.transaction.is_idle() => self.answer(encode::NO_DATA),
+            _ if !self.transaction.is_idle() => self.answer_static(encode::NO_DATA),
             Named::Statement(name) => {
                 self.hold(ONLY).await?;
                 let server_name = self.ensure_statement(name).await?;
@@ -371,16 +378,16 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn close(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    pub(super) fn close(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match decode::named(b'C', frame.body)? {
             Named::Statement(b"") => {
                 self.statements.drop_unnamed();
-                self.answer(encode::CLOSE_COMPLETE);
+                self.answer_static(encode::CLOSE_COMPLETE);
             }
             Named::Statement(name) => {
                 // The server keeps it for whoever prepares the same text.
                 self.statements.remove(name);
-                self.answer(encode::CLOSE_COMPLETE);
+                self.answer_static(encode::CLOSE_COMPLETE);
             }
             Named::Portal(_) => match &mut self.held {
                 Some(held) => {
@@ -388,13 +395,13 @@ impl Session {
                     self.expect(Expect::Close);
                 }
                 // Portals end with their transaction, and there is none.
-                None => self.answer(encode::CLOSE_COMPLETE),
+                None => self.answer_static(encode::CLOSE_COMPLETE),
             },
         }
         Ok(())
     }
 
-    async fn execute_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    fn execute_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let execute = decode::execute(frame.body)?;
         self.count_statement();
         if !self.transaction.is_idle() {

@@ -100,9 +100,10 @@ fn without_key(facts: &Facts) -> Result<Route, Refusal> {
         Refusal::about(Number::KeysDiffer, names.join(", "))
     };
     if let Some(target) = &facts.target {
-        return Err(match partly_held {
-            true => keys_differ(),
-            false => Refusal::about(Number::WriteWithoutKey, target.full_name()),
+        return Err(if partly_held {
+            keys_differ()
+        } else {
+            Refusal::about(Number::WriteWithoutKey, target.full_name())
         });
     }
     match scatter::check(facts) {

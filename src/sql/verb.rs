@@ -469,7 +469,7 @@ fn discard(mut rest: Words<'_>) -> Option<Verb<'_>> {
 fn deallocate(mut rest: Words<'_>) -> Option<Verb<'_>> {
     let whole = rest.clone();
     // PREPARE is a noise word unless it is itself the name
-    if !(rest.accept("prepare") && !rest.is_done()) {
+    if !rest.accept("prepare") || rest.is_done() {
         rest = whole;
     }
     if rest.accept("all") {

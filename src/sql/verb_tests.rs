@@ -14,6 +14,7 @@ fn begin_with(modes: Modes) -> Verb<'static> {
 }
 
 #[track_caller]
+#[allow(clippy::needless_pass_by_value, reason = "tables read better")]
 fn check(text: &str, expected: Verb<'_>) {
     assert_eq!(verb(text.as_bytes()), expected, "in {text:?}");
 }

@@ -1,5 +1,7 @@
 //! Every metric of pgherd in one table, and the handles through which the rooms count.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -162,15 +164,44 @@ impl Exporter {
     }
 }
 
+/// A counter on the path of every message: one addition there, brought to the exporter when somebody scrapes.
+#[derive(Debug)]
+pub struct Tally {
+    count: AtomicU64,
+    published: AtomicU64,
+    counter: Counter,
+}
+
+impl Tally {
+    fn new(counter: Counter) -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            counter,
+        }
+    }
+
+    pub fn add(&self, count: u64) {
+        self.count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Several tallies may add to one counter, so only what is new is brought there.
+    fn publish(&self) {
+        let now = self.count.load(Ordering::Relaxed);
+        let before = self.published.swap(now, Ordering::AcqRel);
+        self.counter.increment(now.wrapping_sub(before));
+    }
+}
+
 /// What sessions of one database count.
 #[derive(Debug)]
 pub struct DatabaseMetrics {
     database: String,
     pub clients: Gauge,
     pub logins: Counter,
-    pub statements: Counter,
-    pub received_bytes: Counter,
-    pub sent_bytes: Counter,
+    pub statements: Tally,
+    pub received_bytes: Tally,
+    pub sent_bytes: Tally,
 }
 
 impl DatabaseMetrics {
@@ -180,10 +211,23 @@ impl DatabaseMetrics {
         Self {
             clients: metrics::gauge!("pgherd_clients", "database" => database.clone()),
             logins: metrics::counter!("pgherd_client_logins_total", "database" => database.clone(), "result" => "ok"),
-            statements: metrics::counter!("pgherd_statements_total", "database" => database.clone()),
-            received_bytes: metrics::counter!("pgherd_received_bytes_total", "database" => database.clone()),
-            sent_bytes: metrics::counter!("pgherd_sent_bytes_total", "database" => database.clone()),
+            statements: Tally::new(
+                metrics::counter!("pgherd_statements_total", "database" => database.clone()),
+            ),
+            received_bytes: Tally::new(
+                metrics::counter!("pgherd_received_bytes_total", "database" => database.clone()),
+            ),
+            sent_bytes: Tally::new(
+                metrics::counter!("pgherd_sent_bytes_total", "database" => database.clone()),
+            ),
             database,
+        }
+    }
+
+    /// Brings the tallies up to a scrape.
+    pub fn publish(&self) {
+        for tally in [&self.statements, &self.received_bytes, &self.sent_bytes] {
+            tally.publish();
         }
     }
 
@@ -216,8 +260,8 @@ impl DatabaseMetrics {
 /// What one pool counts; the labels are database and shard (and user in the log only: users may be many).
 #[derive(Debug)]
 pub struct PoolMetrics {
-    labels: [(&'static str, String); 3],
-    pub transactions: Counter,
+    labels: [(&'static str, String); 4],
+    pub transactions: Tally,
     pub transaction_seconds: Histogram,
     pub wait_seconds: Histogram,
     pub wait_timeouts: Counter,
@@ -238,7 +282,7 @@ pub struct PoolFigures {
 
 impl PoolMetrics {
     #[must_use]
-    pub fn new(database: &str, shard: &str, user: &str) -> Self {
+    pub fn new(database: &str, shard: &str, user: &str, purpose: &str) -> Self {
         let labels = [
             ("database", database.to_owned()),
             ("shard", shard.to_owned()),
@@ -248,7 +292,7 @@ impl PoolMetrics {
             [database, shard, (key, value.to_owned())]
         };
         Self {
-            transactions: metrics::counter!("pgherd_transactions_total", &labels),
+            transactions: Tally::new(metrics::counter!("pgherd_transactions_total", &labels)),
             transaction_seconds: metrics::histogram!("pgherd_transaction_seconds", &labels),
             wait_seconds: metrics::histogram!("pgherd_pool_wait_seconds", &labels),
             wait_timeouts: metrics::counter!("pgherd_pool_wait_timeouts_total", &labels),
@@ -258,12 +302,16 @@ impl PoolMetrics {
                 &with("result", "failed")
             ),
             losses: metrics::counter!("pgherd_server_losses_total", &labels),
-            labels: with("user", user),
+            labels: {
+                let [database, shard, user] = with("user", user);
+                [database, shard, user, ("purpose", purpose.to_owned())]
+            },
         }
     }
 
     /// Publishes the figures of a scrape.
     pub fn publish(&self, figures: PoolFigures) {
+        self.transactions.publish();
         // Figures of pools are far below 2^52, where a float stops counting.
         #[allow(clippy::cast_precision_loss)]
         let set = |gauge: Gauge, value: usize| gauge.set(value as f64);
@@ -280,8 +328,8 @@ impl PoolMetrics {
             ("active", figures.active),
             ("connecting", figures.connecting),
         ] {
-            let [database, shard, user] = self.labels.clone();
-            let labels = [database, shard, user, ("state", state.to_owned())];
+            let [database, shard, user, purpose] = self.labels.clone();
+            let labels = [database, shard, user, purpose, ("state", state.to_owned())];
             set(metrics::gauge!("pgherd_server_connections", &labels), value);
         }
     }

@@ -7,4 +7,4 @@ mod logs;
 mod metrics;
 
 pub use logs::start_logs;
-pub use metrics::{DatabaseMetrics, Exporter, METRICS, PoolFigures, PoolMetrics};
+pub use metrics::{DatabaseMetrics, Exporter, METRICS, PoolFigures, PoolMetrics, Tally};

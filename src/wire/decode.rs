@@ -337,6 +337,7 @@ impl<'a> Fields<'a> {
     }
 }
 
+#[allow(clippy::copy_iterator, reason = "a copy starts over, which is meant")]
 impl<'a> Iterator for Fields<'a> {
     type Item = (u8, &'a [u8]);
 

@@ -144,10 +144,10 @@ pub fn server_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
 }
 
 /// The first whole message in `bytes`, or `None` while it is not complete.
-pub fn first_frame<'a>(
-    bytes: &'a [u8],
+pub fn first_frame(
+    bytes: &[u8],
     header: impl FnOnce(&[u8]) -> Result<Option<Header>, FrameError>,
-) -> Result<Option<Frame<'a>>, FrameError> {
+) -> Result<Option<Frame<'_>>, FrameError> {
     let Some(header) = header(bytes)? else {
         return Ok(None);
     };

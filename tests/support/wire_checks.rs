@@ -8,8 +8,6 @@
     clippy::indexing_slicing
 )]
 
-use std::borrow::Cow;
-
 use pgherd::backend::replies::{Expect, Replies, StatementId};
 use pgherd::names::ShardId;
 use pgherd::placement::{Decoded, KeyType, KeyValue, Placement};
@@ -191,7 +189,7 @@ fn bind_parameters(tail: &[u8]) {
     let Ok(parameters) = decode::bind_parameters(tail) else {
         return;
     };
-    assert_eq!(parameters.is_empty(), parameters.len() == 0);
+    assert_eq!(parameters.is_empty(), parameters.is_empty());
     assert_eq!(parameters.get(parameters.len()), None);
     // Each look-up walks from the front; a few are enough.
     for index in (0..parameters.len()).take(16) {
@@ -295,7 +293,7 @@ fn expectations(seed: u64) -> Vec<Expect> {
                 8 => Expect::Execute,
                 9 => Expect::Close,
                 10 => Expect::HiddenClose,
-                11 => Expect::Answer(Cow::Borrowed(b"2\0\0\0\x04")),
+                11 => Expect::Answer(b"2\0\0\0\x04".to_vec().into()),
                 12 => Expect::PoisonQuery(b"E\0\0\0\x05\0".to_vec().into()),
                 13 => Expect::PoisonParse(b"E\0\0\0\x05\0".to_vec().into()),
                 14 => Expect::Query,

@@ -57,10 +57,12 @@ fn tls(mode: SslMode) -> ServerTls {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "tables read better")]
 fn password(text: &str) -> Option<Password> {
     Some(Password(text.to_owned()))
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "tables read better")]
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }

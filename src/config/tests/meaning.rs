@@ -252,7 +252,9 @@ fn lines_of_the_users_file_are_named() {
         "u",
         "\"ann\" \"md50123456789abcdef0123456789abcdef\"\nbob\n\"ann\" \"x\"",
     )]);
-    let text = format!("{SHOP}").replace("method = \"trust\"", "users_file = \"u\"");
+    let text = SHOP
+        .to_string()
+        .replace("method = \"trust\"", "users_file = \"u\"");
     let Problems(found) = parse(&text, &folder.0).expect_err("wrong users");
     let file = folder.0.join("u");
     let file = file.display();

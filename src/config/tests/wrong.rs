@@ -46,6 +46,14 @@ fn every_unknown_key_is_found_in_one_run() {
 }
 
 #[test]
+fn several_shards_have_no_session_mode() {
+    check_after(
+        "[databases.shop.pool]\nmode = \"session\"",
+        &["databases.shop.pool.mode: a database of several shards has no session mode"],
+    );
+}
+
+#[test]
 fn an_unknown_key_is_told_what_was_meant() {
     for (text, remedy) in [
         ("[proxy]\nclient_max = 1", "did you mean `clients_max`?"),
@@ -497,7 +505,7 @@ fn rules_of_tables() {
             "\"public.t\": the table t has another rule already",
         ),
     ] {
-        let text = rules.replace("$", path);
+        let text = rules.replace('$', path);
         check_after(&text, &[&format!("{path}.{expected}")]);
     }
     check_after(

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
@@ -96,7 +98,7 @@ impl Session {
         encode::describe_statement(server.outbox(), b"");
         server.replies.expect(Expect::Describe, nowhere);
         server.send(encode::SYNC, Expect::Sync, nowhere);
-        let answer = server.ask(&self.worker).await;
+        let answer = server.ask().await;
         // The session does not hold this server, so its loss is an error like others.
         let answer = answer.map_err(|lost| Trouble::Tell(Box::new(lost)))?;
         pool.give_back(server);
@@ -153,7 +155,7 @@ impl Session {
                 if !parameters.is_empty() {
                     return Err(SessionError::ParameterCount.into());
                 }
-                self.answer(encode::BIND_COMPLETE);
+                self.answer_static(encode::BIND_COMPLETE);
                 match command_or_empty {
                     Work::Command => Run::Command,
                     _ => Run::Empty,
@@ -165,7 +167,7 @@ impl Session {
             formats: parameters.result_formats.to_vec(),
             run,
         };
-        self.sharded.portals.insert(names.portal.into(), portal);
+        self.sharded.portals.insert(names.portal, portal);
         Ok(())
     }
 
@@ -197,7 +199,7 @@ impl Session {
                 if !self.leave_shard(plan.effect).await? {
                     return Ok(None);
                 }
-                self.answer(encode::BIND_COMPLETE);
+                self.answer_static(encode::BIND_COMPLETE);
                 Ok(Some(Run::Scatter(names.tail.to_vec())))
             }
             Place::Shard(shard) => {
@@ -230,7 +232,7 @@ impl Session {
                 let prepared = self.prepared(name)?;
                 match work(&prepared)? {
                     Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),
-                    _ => [NO_PARAMETERS, encode::NO_DATA].concat(),
+                    _ => Bytes::from_static(NOTHING),
                 }
             }
             Named::Portal(name) => {
@@ -242,7 +244,7 @@ impl Session {
                             known.ok_or(SessionError::Internal("bound without description"))?;
                         with_formats(&known.rows, &portal.formats)?
                     }
-                    _ => encode::NO_DATA.to_vec(),
+                    _ => Bytes::from_static(encode::NO_DATA),
                 }
             }
         };
@@ -255,18 +257,18 @@ impl Session {
         portal.ok_or_else(|| SessionError::NoPortal(lossy(name)).into())
     }
 
-    pub(super) async fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    pub(super) fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         if let Named::Portal(name) = decode::named(b'C', frame.body)? {
             let on_server = match self.sharded.portals.remove(name) {
                 Some(portal) => matches!(portal.run, Run::Held),
                 None => false,
             };
             if !on_server {
-                self.answer(encode::CLOSE_COMPLETE);
+                self.answer_static(encode::CLOSE_COMPLETE);
                 return Ok(());
             }
         }
-        self.close(frame).await
+        self.close(frame)
     }
 
     pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -306,15 +308,15 @@ impl Session {
                 self.execute_command(prepared.text()).await
             }
             Run::Empty => {
-                self.answer(encode::EMPTY_QUERY);
+                self.answer_static(encode::EMPTY_QUERY);
                 Ok(())
             }
         }
     }
 }
 
-/// ParameterDescription without parameters.
-const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
+/// ParameterDescription without parameters, and NoData.
+const NOTHING: &[u8] = b"t\0\0\0\x06\0\0n\0\0\0\x04";
 
 /// Reads the answers to Parse, Describe and Sync.
 fn description(answer: &[u8]) -> Result<Description, Trouble> {
@@ -344,18 +346,19 @@ fn description(answer: &[u8]) -> Result<Description, Trouble> {
     }
     Ok(Description {
         parameter_types,
-        statement,
-        rows,
+        statement: statement.into(),
+        rows: rows.into(),
     })
 }
 
 /// A RowDescription of a statement as one of its portals, with the formats of its Bind: none, one for all, or one for
 /// each column.
-fn with_formats(rows: &[u8], formats: &[u8]) -> Result<Vec<u8>, Trouble> {
-    let mut rows = rows.to_vec();
-    if rows.first() != Some(&b'T') {
-        return Ok(rows);
+fn with_formats(rows: &Bytes, formats: &[u8]) -> Result<Bytes, Trouble> {
+    // As it was described, all is text.
+    if rows.first() != Some(&b'T') || formats.iter().all(|&byte| byte == 0) {
+        return Ok(rows.clone());
     }
+    let mut rows = rows.to_vec();
     let mut columns = Vec::new();
     decode::row_description(rows.get(HEADER_BYTES..).unwrap_or_default(), |at| {
         columns.push(HEADER_BYTES + at + 16);
@@ -370,7 +373,7 @@ fn with_formats(rows: &[u8], formats: &[u8]) -> Result<Vec<u8>, Trouble> {
             place.copy_from_slice(format);
         }
     }
-    Ok(rows)
+    Ok(rows.into())
 }
 
 #[cfg(test)]
@@ -393,12 +396,12 @@ mod tests {
             (b"\0\0\0\x01", [0, 1]),
         ] {
             assert_eq!(
-                with_formats(&rows([0, 0]), formats).unwrap(),
+                with_formats(&rows([0, 0]).into(), formats).unwrap(),
                 rows(expected)
             );
         }
         assert_eq!(
-            with_formats(encode::NO_DATA, b"\0\x01").unwrap(),
+            with_formats(&Bytes::from_static(encode::NO_DATA), b"\0\x01").unwrap(),
             encode::NO_DATA
         );
     }

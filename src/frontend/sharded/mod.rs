@@ -45,7 +45,45 @@ pub(super) struct Sharded {
     block: Block,
     /// Something was written since the last Sync.
     wrote: bool,
-    portals: HashMap<Box<[u8]>, Portal>,
+    portals: Portals,
+}
+
+/// The portals of a session; nearly always there is only the unnamed one.
+#[derive(Default)]
+struct Portals {
+    unnamed: Option<Portal>,
+    named: HashMap<Box<[u8]>, Portal>,
+}
+
+impl Portals {
+    fn get(&self, name: &[u8]) -> Option<&Portal> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
+        }
+    }
+
+    fn insert(&mut self, name: &[u8], portal: Portal) {
+        if name.is_empty() {
+            self.unnamed = Some(portal);
+        } else {
+            self.named.insert(name.into(), portal);
+        }
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<Portal> {
+        if name.is_empty() {
+            self.unnamed.take()
+        } else {
+            self.named.remove(name)
+        }
+    }
+
+    fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
+    }
 }
 
 /// A bound statement.
@@ -121,13 +159,14 @@ impl Session {
                     self.sharded.portals.clear();
                     self.statements.confirm();
                 }
-                self.sync().await
+                self.sync();
+                Ok(())
             }
             _ if self.is_skipping() => Ok(()),
             b'P' => self.parse_sharded(frame).await,
             b'B' => self.bind_sharded(frame).await,
             b'D' => self.describe_sharded(frame).await,
-            b'C' => self.close_sharded(frame).await,
+            b'C' => self.close_sharded(frame),
             _ => self.execute_sharded(frame).await,
         }
     }

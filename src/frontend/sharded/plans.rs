@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::Bytes;
+
 use crate::catalog::Catalog;
 use crate::frontend::statements::{Interned, Prepared};
 use crate::placement::Placement;
@@ -44,9 +46,9 @@ pub enum Work {
 pub struct Description {
     pub parameter_types: Vec<u32>,
     /// Both messages.
-    pub statement: Vec<u8>,
+    pub statement: Bytes,
     /// The second message alone.
-    pub rows: Vec<u8>,
+    pub rows: Bytes,
 }
 
 #[derive(Default)]

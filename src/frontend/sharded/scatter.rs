@@ -52,7 +52,7 @@ impl Session {
             .iter_mut()
             .map(|(_, server)| &mut **server)
             .collect();
-        let ended = execute::scatter(&mut self.client, &mut servers, &self.worker).await;
+        let ended = execute::scatter(&mut self.client, &mut servers).await;
         self.entry.gave_back();
         match ended {
             Ok(Part::Rows(rows)) => {

@@ -143,7 +143,7 @@ impl Session {
             let errors = held.server.replies.errors();
             held.server
                 .send(encode::SYNC, Expect::HiddenSync, self.client.outbox());
-            execute::settle(&mut self.client, &mut held.server, &self.worker).await?;
+            execute::settle(&mut self.client, &mut held.server).await?;
             if held.server.replies.errors() != errors {
                 self.skipping = true;
             }

@@ -16,7 +16,7 @@ struct Sight<'s> {
 
 impl Survey<'_> {
     /// A comma list, beside what stands before it at the same level.
-    pub(super) fn from_list(
+    pub(super) fn relations(
         &mut self,
         list: &[From],
         mut names: Names,
@@ -28,7 +28,7 @@ impl Survey<'_> {
                     names: &names,
                     outer,
                 };
-                self.from_item(
+                self.relation(
                     item,
                     Sight {
                         before: &before,
@@ -41,7 +41,7 @@ impl Survey<'_> {
         Ok(names)
     }
 
-    fn from_item(&mut self, item: &From, sight: Sight<'_>) -> Surveyed<Names> {
+    fn relation(&mut self, item: &From, sight: Sight<'_>) -> Surveyed<Names> {
         match item {
             From::Table(table) => {
                 if let Some(sample) = &table.sample {
@@ -91,7 +91,7 @@ impl Survey<'_> {
 
     fn joined(&mut self, first: &From, joins: &[Join], sight: Sight<'_>) -> Surveyed<Names> {
         let start = self.facts.proof.nodes.len();
-        let mut names = self.from_item(first, sight)?;
+        let mut names = self.relation(first, sight)?;
         for join in joins {
             let middle = self.facts.proof.nodes.len();
             let right = {
@@ -100,7 +100,7 @@ impl Survey<'_> {
                     outer: Some(sight.before),
                 };
                 let outer = sight.outer;
-                self.from_item(
+                self.relation(
                     &join.right,
                     Sight {
                         before: &before,

@@ -127,7 +127,7 @@ impl Survey<'_> {
         if select.into {
             return Err(Refusal::new(Number::SelectInto));
         }
-        let names = self.from_list(&select.from, Names::none(), outer)?;
+        let names = self.relations(&select.from, Names::none(), outer)?;
         let scope = Scope {
             names: &names,
             outer,

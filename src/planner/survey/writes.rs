@@ -59,7 +59,7 @@ impl Survey<'_> {
             check_cascades(&target.relation)?;
             check_assignments(&target.relation, &update.assignments)?;
         }
-        let names = self.from_list(&update.from, names, None)?;
+        let names = self.relations(&update.from, names, None)?;
         let scope = Scope {
             names: &names,
             outer: None,
@@ -79,7 +79,7 @@ impl Survey<'_> {
             check_cascades(&target.relation)?;
             check_loose(&target.relation, |constraint| constraint.referenced)?;
         }
-        let names = self.from_list(&delete.using, names, None)?;
+        let names = self.relations(&delete.using, names, None)?;
         let scope = Scope {
             names: &names,
             outer: None,
@@ -173,9 +173,10 @@ fn check_writable(relation: &Relation) -> Surveyed<()> {
 
 /// Refuses changes of rows that reach rules or triggers of other tables through foreign keys.
 fn check_cascades(relation: &Relation) -> Surveyed<()> {
-    match relation.cascades {
-        true => Err(Refusal::about(Number::Triggers, relation.full_name())),
-        false => Ok(()),
+    if relation.cascades {
+        Err(Refusal::about(Number::Triggers, relation.full_name()))
+    } else {
+        Ok(())
     }
 }
 

@@ -178,7 +178,7 @@ impl Converter {
             Parsed::Value(value) => self.value(&value.value),
             Parsed::TypedString(typed) if !typed.uses_odbc_syntax => Ok(Expr::Cast {
                 inner: Box::new(self.value(&typed.value.value)?),
-                to: self.type_of(&typed.data_type),
+                to: Self::type_of(&typed.data_type),
             }),
             Parsed::Cast {
                 kind,
@@ -194,7 +194,7 @@ impl Converter {
                 };
                 Ok(Expr::Cast {
                     inner: Box::new(inner),
-                    to: self.type_of(data_type),
+                    to: Self::type_of(data_type),
                 })
             }
             Parsed::Collate { expr, collation: _ } => {

@@ -8,8 +8,7 @@ use super::expression::name_of;
 use crate::sql::statement::Type;
 
 impl Converter {
-    #[allow(clippy::unused_self)]
-    pub(super) fn type_of(&self, parsed: &DataType) -> Type {
+    pub(super) fn type_of(parsed: &DataType) -> Type {
         match parsed {
             DataType::Int2(None) | DataType::SmallInt(None) => Type::Int2,
             DataType::Int(None) | DataType::Int4(None) | DataType::Integer(None) => Type::Int4,
@@ -43,7 +42,7 @@ impl Converter {
             | DataType::Bit(_)
             | DataType::BitVarying(_) => Type::Plain("built-in"),
             DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
-                match self.type_of(element) {
+                match Self::type_of(element) {
                     Type::Other(name) => Type::Other(name),
                     _ => Type::Plain("array"),
                 }
