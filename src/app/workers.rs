@@ -13,9 +13,6 @@ use crate::backend::worker::Worker;
 use crate::frontend::{self, Gate};
 use crate::wire::stream::Stream;
 
-/// A statement is parsed and dropped recursively; its depth is bounded for a quarter of this.
-const STACK_BYTES: usize = 8 << 20;
-
 /// Accepted connections that one worker may be behind with.
 const BACKLOG: usize = 4096;
 
@@ -101,7 +98,6 @@ fn start_one(index: usize, gate: Arc<Gate>) -> io::Result<Thread> {
         // A statement is parsed where its session runs.
         .stack_size(crate::sql::STACK_BYTES)
         .name(format!("worker-{index}"))
-        .stack_size(STACK_BYTES)
         .spawn(move || runtime.block_on(serve))?;
     Ok(Thread {
         sockets,

@@ -186,9 +186,6 @@ fn other_commands_and_other_numbers_of_statements_are_told_apart() {
     );
 }
 
-/// As deep as a worker's (`src/app/workers.rs`); what the tests run on is shallower.
-const STACK_BYTES: usize = 8 << 20;
-
 #[test]
 fn depth_is_counted_where_trees_nest_and_not_where_they_are_wide() {
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
