@@ -668,3 +668,48 @@ fn explain_says_where_a_statement_would_run() {
     let (code, said) = explain("SELECT count(*) FROM customers");
     assert!(code == Some(1) && said.contains("PGH007"), "{said}");
 }
+
+#[test]
+fn nothing_behind_the_end_of_a_failed_transaction_runs_unplanned() {
+    let shop = start("behind");
+    let (first, second) = shop.two();
+    let mut client = shop.client();
+    let fail = format!("SELECT 1 / (id - id) FROM customers WHERE id = {first}");
+    let elsewhere = format!("INSERT INTO orders VALUES ({second}, 77, '2024-01-01', 'new')");
+    let count = |shard: usize| {
+        let text = "SELECT count(*) FROM orders WHERE id = 77";
+        sql(&servers().all()[shard], &shop.name, text)
+    };
+    client.query("BEGIN").ok();
+    assert_eq!(client.query(&fail).sqlstate().as_deref(), Some("22012"));
+    refused(
+        &client.query(&format!("ROLLBACK; SET search_path = x; {elsewhere}")),
+        "PGH102",
+    );
+    client.query("ROLLBACK").ok();
+    // All at once, so that the answer to what ends the failure is not known when the INSERT is placed.
+    for end in ["ROLLBACK TO a", "ROLLBACK AND CHAIN"] {
+        client.query("BEGIN").ok();
+        client
+            .query(&format!("SELECT 1 FROM customers WHERE id = {first}"))
+            .ok();
+        client.query("SAVEPOINT a").ok();
+        assert_eq!(client.query(&fail).sqlstate().as_deref(), Some("22012"));
+        client.send(
+            &[
+                parse("", end, &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                parse("", &elsewhere, &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        refused(&client.reply(), "PGH1");
+        client.query("ROLLBACK").ok();
+    }
+    assert_eq!([count(0), count(1), count(2)], ["0", "0", "0"]);
+    assert_ne!(client.query("SHOW search_path").lines(), ["x"]);
+}

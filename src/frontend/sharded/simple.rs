@@ -12,7 +12,8 @@ use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Transaction;
 use crate::frontend::trouble::{SessionError, Trouble};
 use crate::names::ShardId;
-use crate::planner::{Effect, Plan};
+use crate::planner::{Effect, Number, Plan, Refusal};
+use crate::sql::scan;
 use crate::wire::decode;
 use crate::wire::encode;
 use crate::wire::frame::Frame;
@@ -40,6 +41,10 @@ impl Session {
             return self.query_without_server(text);
         }
         if self.is_in_failed_block() {
+            // What follows the end of the transaction would run unplanned.
+            if !scan::is_single(text, true) {
+                return Err(Refusal::new(Number::ManyStatements).into());
+            }
             return self.forward_query(frame, AUTHORITATIVE, Effect::Read).await;
         }
         let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
