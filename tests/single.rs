@@ -472,3 +472,44 @@ fn unix_sockets_serve_both_sides() {
         ["t"]
     );
 }
+
+#[test]
+fn a_query_in_a_failed_pipeline_is_ignored_and_its_server_is_free_afterwards() {
+    same(
+        &[
+            parse("", "SELEC", &[]),
+            query("SELECT 5"),
+            sync(),
+            query("SELECT 6"),
+        ],
+        2,
+    );
+    let (proxy, name) = started("ignored", 1);
+    let mut first = proxy.client(&name, "postgres", "");
+    first.send(&[parse("", "SELEC", &[]), query("SELECT 5"), sync()].concat());
+    assert_eq!(first.reply().sqlstate().as_deref(), Some("42601"));
+    let mut second = proxy.client(&name, "postgres", "");
+    assert_eq!(second.query("SELECT 7").lines(), ["7"]);
+    assert_eq!(first.query("SELECT 8").lines(), ["8"]);
+}
+
+#[test]
+fn what_must_be_known_before_it_goes_on_is_asked_for() {
+    let call = |name| [bind("", name, &[]), execute("", 0)].concat();
+    // The second pipeline needs to know how the first ended, while its own Sync has not come.
+    same(
+        &[
+            parse("s", "SELECT 1", &[]),
+            sync(),
+            parse("", "SELECT 2", &[]),
+            call("s"),
+            call(""),
+            sync(),
+        ],
+        2,
+    );
+    same(
+        &[parse("s", "SELECT 1", &[]), query("DEALLOCATE s"), sync()],
+        2,
+    );
+}

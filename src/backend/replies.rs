@@ -452,9 +452,10 @@ impl Replies {
         Ok(verdict)
     }
 
+    /// A Query in a pipeline that failed is ignored like the rest, until Sync.
     fn skip_to_sync(&mut self) {
         while let Some(front) = self.expected.front() {
-            if front.is_sync() || front.is_simple() {
+            if front.is_sync() {
                 return;
             }
             match self.expected.pop_front() {
@@ -466,6 +467,7 @@ impl Replies {
             }
         }
         self.skipping = true;
+        self.unsynced = true;
     }
 
     fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {

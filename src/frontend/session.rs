@@ -247,6 +247,10 @@ impl Session {
     /// Waits until the server has answered all that was sent; afterwards the session holds it only if it must.
     pub async fn settle(&mut self) -> Result<(), Trouble> {
         if let Some(held) = &mut self.held {
+            if held.server.replies.unsynced() && !held.server.replies.settled() {
+                // Without it the server keeps its answers to itself until Sync.
+                held.server.outbox().extend_from_slice(encode::FLUSH);
+            }
             execute::settle(&mut self.client, &mut held.server, &self.worker).await?;
             self.settled();
         }
@@ -327,6 +331,10 @@ impl Session {
                 Ok(()) | Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) => {}
                 Err(Trouble::Lost(lost)) => self.server_lost(lost),
                 Err(Trouble::End(end)) => return Err(end),
+            }
+            if simple && self.is_skipping() {
+                // What came before has failed meanwhile, so this was ignored.
+                return Ok(());
             }
         }
         if let Some(held) = &mut self.held

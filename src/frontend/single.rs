@@ -21,6 +21,8 @@ const ONLY: ShardId = ShardId(0);
 impl Session {
     pub(super) async fn take_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match frame.tag {
+            // Even these wait for Sync when a pipeline has failed.
+            b'Q' | b'F' if self.is_skipping() => Ok(()),
             b'Q' => self.query_single(frame).await,
             b'F' => {
                 self.count_statement();
@@ -83,7 +85,6 @@ impl Session {
     async fn query_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
         self.count_statement();
-        self.skipping = false;
         self.statements.drop_unnamed();
         if !self.transaction.is_idle() {
             return self.query_without_server(text);

@@ -25,18 +25,18 @@ impl Session {
     pub(super) async fn query_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
         self.count_statement();
-        self.skipping = false;
         self.statements.remove(b"");
         let unsynced = |session: &Self| {
             let held = session.held.as_ref();
             held.is_some_and(|held| held.server.replies.unsynced())
         };
         if !self.is_in_block() && unsynced(self) {
-            let went_well = self.leave_shard(Effect::Read).await?;
-            // Unlike Sync, a Query does not forgive: but the error was told, and this is another request.
-            self.skipping &= went_well;
+            self.leave_shard(Effect::Read).await?;
         }
         self.settle().await?;
+        if self.is_skipping() {
+            return Ok(());
+        }
         if let Transaction::Failed { .. } = self.transaction {
             return self.query_without_server(text);
         }
