@@ -181,7 +181,7 @@ impl Session {
 
     /// Ends a failed transaction where `text` does; any other text is refused. Gives the tag.
     fn end_failed(&mut self, text: &[u8]) -> Result<&'static str, Trouble> {
-        let verb = verb(text);
+        let verb = only_verb(text);
         if let Transaction::Failed { untold } = &mut self.transaction
             && !matches!(verb, Verb::Rollback { .. })
             && let Some(lost) = untold.take()
@@ -192,7 +192,7 @@ impl Session {
             return Err(Trouble::Tell(Box::new(lost)));
         }
         match verb {
-            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. } => {
+            verb if ends_transaction(&verb) => {
                 self.transaction = Transaction::Idle;
                 Ok("ROLLBACK")
             }
@@ -278,8 +278,8 @@ impl Session {
         if let Some(lost) = untold.take() {
             return Err(Trouble::Tell(Box::new(lost)));
         }
-        match verb(text) {
-            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. } => Ok(false),
+        match only_verb(text) {
+            verb if ends_transaction(&verb) => Ok(false),
             _ => Err(SessionError::InFailedTransaction.into()),
         }
     }
@@ -412,6 +412,28 @@ impl Session {
         self.expect(Expect::Execute);
         Ok(())
     }
+}
+
+/// The verb of a text that is one statement.
+fn only_verb(text: &[u8]) -> Verb<'_> {
+    match scan::split(text, true).as_slice() {
+        [] => Verb::Empty,
+        [one] => verb(text.get(one.clone()).unwrap_or_default()),
+        _ => Verb::Other(text),
+    }
+}
+
+fn ends_transaction(verb: &Verb<'_>) -> bool {
+    matches!(
+        verb,
+        Verb::Commit {
+            chain: false,
+            well_formed: true
+        } | Verb::Rollback {
+            chain: false,
+            well_formed: true
+        }
+    )
 }
 
 pub(super) fn lossy(name: &[u8]) -> String {
