@@ -94,12 +94,7 @@ fn an_idle_server_that_goes_away_is_noticed_by_nobody() {
     let mut client = proxy.client(&name, "postgres", "");
     for _ in 0..5 {
         assert_eq!(client.query("SELECT 1").lines(), ["1"]);
-        sql(
-            &servers().all()[0],
-            &name,
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        );
+        terminate_all(&name);
     }
 }
 
@@ -292,4 +287,46 @@ fn a_login_that_is_never_finished_ends() {
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut client = Client::over(connection);
     assert!(client.is_closed());
+}
+
+/// Ends the backends of this database, but for the one that is asked.
+fn terminate_all(name: &str) {
+    sql(
+        &servers().all()[0],
+        name,
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+}
+
+#[test]
+fn a_session_whose_settings_went_with_its_server_ends_as_on_postgresql() {
+    let session = "pool = { mode = \"session\" }\n";
+    for more in ["", session] {
+        let (proxy, name) = one_shard("bereft", more);
+        let mut client = proxy.client(&name, "postgres", "");
+        client.query("SET search_path = elsewhere").ok();
+        terminate_all(&name);
+        // PostgreSQL would say it at once, too, and hang up.
+        let last = client.until(b'E');
+        let error = last.of(b'E').next().unwrap();
+        assert_eq!(error.field(b'S').as_deref(), Some("FATAL"), "{last}");
+        assert!(error.field(b'D').unwrap().contains("57P01"), "{last}");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn nothing_behind_the_rollback_of_a_lost_transaction_is_passed_over() {
+    let (proxy, name) = one_shard("behind", "");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("BEGIN").ok();
+    client.query("SELECT 1").ok();
+    terminate_all(&name);
+    let lost = client.query("SELECT 1");
+    assert_eq!(lost.sqlstate().as_deref(), Some("08006"), "{lost}");
+    let reply = client.query("ROLLBACK; INSERT INTO t VALUES (5, 5)");
+    assert_eq!(reply.to_string().chars().next(), Some('E'), "{reply}");
+    assert_eq!(client.query("ROLLBACK;").to_string(), "C(ROLLBACK) Z(I)");
+    assert_eq!(client.query("SELECT 1").lines(), ["1"]);
 }

@@ -130,7 +130,7 @@ impl Session {
             .sent_bytes
             .increment(self.client.take_written());
         match pumped {
-            Err(Trouble::Lost(lost)) => self.server_lost(lost),
+            Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
             Err(Trouble::End(end)) => return Err(end),
             Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
         }
@@ -148,7 +148,7 @@ impl Session {
             match self.take(frame).await {
                 Ok(()) => {}
                 Err(Trouble::End(end)) => return Err(end),
-                Err(Trouble::Lost(lost)) => self.server_lost(lost),
+                Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
                 Err(Trouble::Tell(report)) => self.tell(frame.tag, &*report).await?,
                 Err(Trouble::Refuse(refusal)) => {
                     self.database.metrics.refusal(refusal.number.value());
@@ -329,7 +329,7 @@ impl Session {
         {
             match self.settle().await {
                 Ok(()) | Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) => {}
-                Err(Trouble::Lost(lost)) => self.server_lost(lost),
+                Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
                 Err(Trouble::End(end)) => return Err(end),
             }
             if simple && self.is_skipping() {
@@ -366,15 +366,21 @@ impl Session {
         Ok(())
     }
 
-    /// The server is gone: the client gets one error for each request that it waits for, and its session lives on.
-    fn server_lost(&mut self, lost: Lost) {
-        let Some(held) = self.held.take() else { return };
+    /// The server is gone: the client gets one error for each request that it waits for, and its session lives on. Not
+    /// so where the server had state of this session that nobody can bring back, such as a role or a search path.
+    fn server_lost(&mut self, lost: Lost) -> Result<(), End> {
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
         self.entry.gave_back();
         held.pool.metrics.losses.increment(1);
         tracing::warn!(
             database = %self.database.config.name, shard = %held.pool.shard(), client = self.entry.pid,
             error = %lost, detail = lost.detail(), "a server was lost while a client had it"
         );
+        if self.pinned.is_some() {
+            return Err(End::Bereft(lost));
+        }
         let in_transaction = held.server.replies.status != Status::Idle;
         let (answers, unsynced) = held.server.replies.owed();
         let mut error = Vec::new();
@@ -398,19 +404,16 @@ impl Session {
             self.client.outbox().extend_from_slice(&error);
             self.skipping = true;
         }
-        if self
-            .pinned
-            .is_some_and(|_| self.database.config.pool.mode != PoolMode::Session)
-        {
-            // What pinned the session is gone with the server.
-            self.pinned = None;
-        }
+        Ok(())
     }
 
     /// The end of the session: the server is cleaned and given back, or closed where that is not sure.
     async fn leave(&mut self, end: &End) {
         if let End::Malformed(error) = end {
             self.say_last(error).await;
+        }
+        if let End::Bereft(lost) = end {
+            self.say_last(lost).await;
         }
         if let End::Asked = end {
             self.say_last(&SessionError::Ended).await;

@@ -34,6 +34,8 @@ pub enum End {
     Malformed(FrameError),
     /// We were asked to end it.
     Asked,
+    /// The server that had the session's state is gone.
+    Bereft(Lost),
 }
 
 impl From<Broken> for Trouble {
