@@ -124,6 +124,8 @@ pub struct Replies {
     pub unanswered: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// A statement was prepared before a table of it changed, and can never be executed again.
+    pub outdated_plan: bool,
     /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
 }
@@ -151,6 +153,7 @@ impl Default for Replies {
             unparsed: Vec::new(),
             unanswered: Vec::new(),
             parameters: Vec::new(),
+            outdated_plan: false,
             errors: 0,
         }
     }
@@ -415,6 +418,7 @@ impl Replies {
                 .field(b'V')
                 .or(fields.field(b'S'))
                 .unwrap_or_default();
+            self.outdated_plan |= fields.field(b'R') == Some(b"RevalidateCachedQuery");
             if matches!(severity, b"FATAL" | b"PANIC") {
                 self.last_words = Some(whole.to_vec());
                 return Ok(Verdict::Hide);

@@ -58,6 +58,8 @@ pub(super) struct Session {
     pub held: Option<Held>,
     /// Why the session keeps its server, if it does.
     pub pinned: Option<&'static str>,
+    /// The next message changes how the server reads statements, or drops those that it has.
+    pub rereads: bool,
     /// An extended message failed without a server; all is ignored until Sync.
     pub skipping: bool,
     pub sharded: Sharded,
@@ -90,6 +92,7 @@ impl Session {
             transaction: Transaction::Idle,
             held: None,
             pinned,
+            rereads: false,
             skipping: false,
             sharded: Sharded::default(),
             pools,
@@ -225,6 +228,9 @@ impl Session {
         if !failed.is_empty() {
             self.statements.parse_failed(&failed);
         }
+        if std::mem::take(&mut held.server.replies.outdated_plan) {
+            self.database.forget_statements();
+        }
         if held.server.replies.unsynced() {
             return;
         }
@@ -277,19 +283,12 @@ impl Session {
     /// Borrows a server of this shard, with the client's settings in force on it.
     pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
         let mut server = pool.checkout(&self.worker).await?;
-        if !Arc::ptr_eq(&server.settings, &self.settings) {
-            if *server.settings != *self.settings {
-                let change = self.settings.change_from(&server.settings);
-                let changed = server.run_hidden(&change, &self.worker).await;
-                // The session does not hold this server yet, so its loss is an error like others.
-                if let Some(error) = changed.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
-                    // Some of the settings may be in force now: nobody else gets this server.
-                    return Err(Trouble::Relay(error));
-                }
-            }
-            server.settings = Arc::clone(&self.settings);
+        let adopted = server.adopt(&self.settings, &self.worker).await;
+        // The session does not hold this server yet, so its loss is an error like others.
+        match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
+            None => Ok(server),
+            Some(error) => Err(Trouble::Relay(error)),
         }
-        Ok(server)
     }
 
     /// Holds a server of this shard; nothing to do where it is the one at hand.
@@ -421,7 +420,7 @@ impl Session {
         let Some(held) = &mut self.held else { return };
         if held.server.is_idle() {
             if let Ok(None) = held.server.run_hidden(b"DISCARD ALL", &self.worker).await {
-                held.server.forgets_all();
+                held.server.has_no_statements();
                 held.server.settings = Arc::default();
                 self.give_back();
             }

@@ -5,18 +5,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::session::{Held, Session};
+use super::traces::{DEALLOCATE_SCRAP, drops_statements};
 use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
 use crate::backend::replies::Expect;
 use crate::backend::server::statement_name;
 use crate::names::ShardId;
 use crate::sql::scan;
-use crate::sql::scan::{Discard, Verb, verb};
+use crate::sql::scan::{Verb, verb};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
 use crate::wire::frame::Frame;
 
-const ONLY: ShardId = ShardId(0);
+pub(super) const ONLY: ShardId = ShardId(0);
 
 impl Session {
     pub(super) async fn take_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -89,20 +90,21 @@ impl Session {
         if !self.transaction.is_idle() {
             return self.query_without_server(text);
         }
+        if drops_statements(text) {
+            // Only on a sound transaction.
+            self.settle().await?;
+            if self.is_skipping() {
+                return Ok(());
+            }
+        }
         if self.notice_text(text) {
             let mut answer = Vec::new();
-            let tag = if matches!(verb(text), Verb::Discard(_)) {
-                "DISCARD ALL"
-            } else {
-                "DEALLOCATE"
-            };
-            let tag = if matches!(verb(text), Verb::Deallocate { name: None }) {
-                "DEALLOCATE ALL"
-            } else {
-                tag
+            let tag = match only_verb(text) {
+                Verb::Discard(_) => "DISCARD ALL",
+                Verb::Deallocate { name: None } => "DEALLOCATE ALL",
+                _ => "DEALLOCATE",
             };
             encode::command_complete(&mut answer, tag);
-            self.settle().await?;
             let status = self
                 .held
                 .as_ref()
@@ -111,63 +113,15 @@ impl Session {
             self.answer(answer);
             return Ok(());
         }
+        let rereads = std::mem::take(&mut self.rereads);
         let held = self.hold(ONLY).await?;
+        if rereads {
+            held.server.forgets_all();
+        }
         held.server.unnamed = None;
         held.server.outbox().extend_from_slice(frame.whole);
         self.expect(Expect::Query);
         Ok(())
-    }
-
-    /// Looks for what would outlive the transaction in the server's session. `true`: the session answers it alone.
-    fn notice_text(&mut self, text: &[u8]) -> bool {
-        if scan::is_plain_query(text) {
-            return false;
-        }
-        if !scan::is_single(text, true) {
-            for range in scan::split(text, true) {
-                self.notice(text.get(range).unwrap_or_default(), false);
-            }
-            return false;
-        }
-        self.notice(text, true)
-    }
-
-    fn notice(&mut self, statement: &[u8], alone: bool) -> bool {
-        let cause = match verb(statement) {
-            Verb::Deallocate { name: Some(name) } if alone => return self.statements.remove(&name),
-            Verb::Deallocate { name: None } | Verb::Discard(Discard::All) => {
-                self.statements.clear();
-                if let (Some(_), Some(held)) = (self.pinned, &mut self.held) {
-                    held.server.forgets_all();
-                }
-                // Without a pin there is nothing else to drop.
-                if alone && self.pinned.is_none() && self.held.is_none() {
-                    return true;
-                }
-                "DISCARD or DEALLOCATE"
-            }
-            Verb::SetSession { .. } => "SET",
-            Verb::Reset { .. } => "RESET",
-            Verb::Listen => "LISTEN",
-            Verb::Prepare { .. } | Verb::Execute { .. } | Verb::Deallocate { .. } => "PREPARE",
-            Verb::Create { temp: true } => "temporary object",
-            Verb::Load => "LOAD",
-            Verb::Discard(_) => "DISCARD",
-            Verb::Declare if has_word(statement, b"hold") => "cursor WITH HOLD",
-            _ => return false,
-        };
-        self.pin(cause);
-        false
-    }
-
-    fn pin(&mut self, cause: &'static str) {
-        if self.pinned.is_none() {
-            self.pinned = Some(cause);
-            tracing::info!(
-                database = %self.database.config.name, client = self.entry.pid, cause,
-                "the session keeps its server from now on"
-            );
-        }
     }
 
     /// A Query while the transaction has no server: only its end is possible.
@@ -225,31 +179,39 @@ impl Session {
 
     async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let parse = decode::parse(frame.body)?;
+        let mut tail = parse.tail;
         if self.refuses_without_server(parse.text)? {
             return Ok(());
         }
         if let Transaction::Failed { .. } = self.transaction {
             // Kept for its Bind: it can only be the end of the transaction.
-        } else if scan::is_single(parse.text, true) {
-            self.notice(parse.text, false);
+        } else if scan::is_single(parse.text, true) && !self.is_in_failed_transaction() {
+            if self.deallocates_protocol_statement(parse.text).await? {
+                tail = DEALLOCATE_SCRAP;
+            } else {
+                self.notice(parse.text, false);
+            }
+        }
+        if std::mem::take(&mut self.rereads) {
+            self.hold(ONLY).await?.server.forgets_all();
         }
         if parse.name.is_empty() {
             let id = self.database.interned.fresh_id();
-            self.statements.set_unnamed(parse.tail, id);
+            self.statements.set_unnamed(tail, id);
             if !self.transaction.is_idle() {
                 self.answer(encode::PARSE_COMPLETE);
                 return Ok(());
             }
             let held = self.hold(ONLY).await?;
             held.server.unnamed = Some(id);
-            held.server.outbox().extend_from_slice(frame.whole);
+            encode::parse(held.server.outbox(), b"", tail);
             self.expect(Expect::Parse(Some(id)));
             return Ok(());
         }
         if self.statements.named(parse.name).is_some() {
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }
-        let prepared = self.database.interned.get(parse.tail);
+        let prepared = self.database.interned.get(tail);
         self.statements.add(parse.name, Arc::clone(&prepared));
         if !self.transaction.is_idle() || (self.held.is_none() && prepared.is_proven()) {
             self.answer(encode::PARSE_COMPLETE);
@@ -260,11 +222,7 @@ impl Session {
             self.expect(Expect::KnownParse(prepared.id));
         } else {
             held.server.learns(prepared.id);
-            encode::parse(
-                held.server.outbox(),
-                &statement_name(prepared.id),
-                parse.tail,
-            );
+            encode::parse(held.server.outbox(), &statement_name(prepared.id), tail);
             self.expect(Expect::Parse(Some(prepared.id)));
         }
         Ok(())
@@ -415,7 +373,7 @@ impl Session {
 }
 
 /// The verb of a text that is one statement.
-fn only_verb(text: &[u8]) -> Verb<'_> {
+pub(super) fn only_verb(text: &[u8]) -> Verb<'_> {
     match scan::split(text, true).as_slice() {
         [] => Verb::Empty,
         [one] => verb(text.get(one.clone()).unwrap_or_default()),
@@ -438,10 +396,4 @@ fn ends_transaction(verb: &Verb<'_>) -> bool {
 
 pub(super) fn lossy(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
-}
-
-fn has_word(statement: &[u8], word: &[u8]) -> bool {
-    statement
-        .windows(word.len())
-        .any(|window| window.eq_ignore_ascii_case(word))
 }

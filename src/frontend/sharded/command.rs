@@ -2,6 +2,7 @@
 //! held server otherwise.
 
 use crate::backend::replies::Expect;
+use crate::backend::settings::changes_reading;
 use crate::error::{Severity, SqlState};
 use crate::frontend::session::Session;
 use crate::frontend::transaction::{Begun, Transaction};
@@ -58,6 +59,11 @@ impl Session {
             _ => {}
         }
         if self.is_in_block() {
+            if let (Verb::SetLocal { name }, Some(held)) = (&verb, &mut self.held)
+                && changes_reading(name)
+            {
+                held.server.forgets_all();
+            }
             return Ok(None);
         }
         Ok(match std::mem::take(&mut self.transaction) {
