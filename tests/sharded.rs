@@ -713,3 +713,30 @@ fn nothing_behind_the_end_of_a_failed_transaction_runs_unplanned() {
     assert_eq!([count(0), count(1), count(2)], ["0", "0", "0"]);
     assert_ne!(client.query("SHOW search_path").lines(), ["x"]);
 }
+
+#[test]
+fn nobody_works_for_a_scattered_statement_that_has_ended() {
+    let shop = start("ended");
+    let stuck = |shard: usize| {
+        let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND wait_event_type = 'Lock'";
+        sql(&servers().all()[shard], &shop.name, text)
+    };
+    let on_first = (1..CUSTOMERS).find(|&id| shop.shard_of(id) == 0).unwrap();
+    let mut blocker = Client::connect(servers().all()[1].port());
+    blocker.login(&[("user", "postgres"), ("database", &shop.name)], "");
+    blocker.query("BEGIN; LOCK TABLE customers").ok();
+    // The client leaves.
+    let mut client = shop.client();
+    client.send(&query("SELECT id FROM customers WHERE name LIKE 'z%'"));
+    until("it waits", || stuck(1) == "1");
+    drop(client);
+    until("it ends", || stuck(1) == "0");
+    // The first shard fails.
+    let mut client = shop.client();
+    let text = format!("SELECT 1 / (id - {on_first}) FROM customers");
+    assert_eq!(client.query(&text).sqlstate().as_deref(), Some("22012"));
+    until("the others end", || stuck(1) == "0");
+    blocker.query("ROLLBACK").ok();
+    assert_eq!(client.query("SELECT 1").lines(), ["1"]);
+}

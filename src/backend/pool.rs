@@ -336,6 +336,15 @@ impl Pool {
         self.offer(server);
     }
 
+    /// Ends a server that works for nobody. Its place is free when it was told so.
+    pub fn abandon(&self, server: Box<Server>) {
+        let cancel = server.identity().begin_cancel();
+        self.background.spawn(async move {
+            cancel.send().await;
+            drop(server);
+        });
+    }
+
     fn is_expired(&self, server: &Server, now: Instant) -> bool {
         !self.settings.lifetime.is_zero() && now - server.born() > self.settings.lifetime
     }
