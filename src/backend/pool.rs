@@ -327,6 +327,8 @@ impl Pool {
         if !server.is_idle() || self.is_expired(&server, now) {
             return;
         }
+        // They concern nobody but the last borrower.
+        let _ = server.take_failed_parses();
         if server.identity().is_being_cancelled() {
             self.background
                 .spawn(give_back_after_cancel(Arc::clone(self), server));

@@ -208,6 +208,7 @@ impl Session {
             self.expect(Expect::Parse(Some(id)));
             return Ok(());
         }
+        self.resolve_doubt(parse.name).await?;
         if self.statements.named(parse.name).is_some() {
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }

@@ -151,7 +151,11 @@ impl Statements {
     pub fn parse_failed(&mut self, failed: &[StatementId]) {
         self.unconfirmed.retain(|(name, prepared)| {
             let failed = failed.contains(&prepared.id);
-            if failed {
+            let known = self
+                .named
+                .get(name)
+                .is_some_and(|now| now.id == prepared.id);
+            if failed && known {
                 self.named.remove(name);
             }
             !failed
