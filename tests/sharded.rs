@@ -740,3 +740,31 @@ fn nobody_works_for_a_scattered_statement_that_has_ended() {
     blocker.query("ROLLBACK").ok();
     assert_eq!(client.query("SELECT 1").lines(), ["1"]);
 }
+
+#[test]
+fn a_begin_behind_an_error_of_its_pipeline_begins_nothing() {
+    let shop = start("begins");
+    let (first, _) = shop.two();
+    let mut client = shop.client();
+    let call = |text: &str| [parse("", text, &[]), bind("", "", &[]), execute("", 0)].concat();
+    let fail = format!("SELECT 1 / (id - id) FROM customers WHERE id = {first}");
+    for command in ["BEGIN", "DEALLOCATE ALL"] {
+        client.send(&[parse("kept", "SELECT 1", &[]), sync()].concat());
+        client.reply();
+        client.send(&[call(&fail), call(command), sync()].concat());
+        let reply = client.reply();
+        assert_eq!(reply.sqlstate().as_deref(), Some("22012"), "{reply}");
+        assert!(reply.to_string().ends_with("Z(I)"), "{reply}");
+        let reply = client.query(&format!("SELECT id FROM customers WHERE id = {first}"));
+        assert!(reply.to_string().ends_with("Z(I)"), "{reply}");
+        client.send(&[bind("", "kept", &[]), execute("", 0), sync()].concat());
+        assert_eq!(client.reply().lines(), ["1"]);
+        client.send(&[close(b'S', "kept"), sync()].concat());
+        client.reply();
+    }
+    // Where nothing fails, all of a pipeline goes on as written.
+    let insert = format!("INSERT INTO orders VALUES ({first}, 5, '2024-01-01', 'new')");
+    client.send(&[call("BEGIN"), call(&insert), call("COMMIT"), sync()].concat());
+    let reply = client.reply();
+    assert_eq!(reply.tags(), ["BEGIN", "INSERT 0 1", "COMMIT"], "{reply}");
+}
