@@ -10,11 +10,14 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 use std::thread;
 
-use support::client::{Client, bind, copy_data, execute, message, parse, query, startup, sync};
+use support::client::{
+    Client, bind, cancel_request, copy_data, execute, message, parse, query, startup, sync,
+};
 use support::proxy::Proxy;
 use support::{PATIENCE, database, servers, servers_with, sql, until};
 
@@ -287,6 +290,30 @@ fn a_login_that_is_never_finished_ends() {
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut client = Client::over(connection);
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_cancel_request_ends_the_waiting_for_a_server() {
+    let (proxy, name) = one_shard("waiting", "pool = { size = 1, wait_timeout = \"1min\" }\n");
+    let mut holder = proxy.client(&name, "postgres", "");
+    holder.query("BEGIN").ok();
+    holder.query("SELECT 1").ok();
+    let mut waiter = Client::connect(proxy.port);
+    let key = waiter.try_login(&[("user", "postgres"), ("database", &name)], "");
+    let key = key.of(b'K').next().unwrap().body.clone();
+    waiter.send(&query("SELECT 2"));
+    until("it waits", || {
+        let mut http = TcpStream::connect(("127.0.0.1", proxy.http)).unwrap();
+        http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).unwrap();
+        page.lines()
+            .any(|line| line.starts_with("pgherd_pool_waiting{") && line.ends_with(" 1"))
+    });
+    Client::connect(proxy.port).send(&cancel_request(&key));
+    assert_eq!(waiter.reply().sqlstate().as_deref(), Some("57014"));
+    holder.query("COMMIT").ok();
+    until("it is served", || waiter.query("SELECT 3").lines() == ["3"]);
 }
 
 /// Ends the backends of this database, but for the one that is asked.

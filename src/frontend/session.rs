@@ -280,9 +280,27 @@ impl Session {
         Ok(pool)
     }
 
+    /// A cancel request of the client ends the waiting.
+    async fn wait_for_server(&self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        self.entry.waits(true);
+        let mut checkout = std::pin::pin!(pool.checkout(&self.worker));
+        let server = std::future::poll_fn(|cx| {
+            if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
+                return Poll::Ready(server.map_err(Trouble::from));
+            }
+            if self.entry.is_cancelled() {
+                return Poll::Ready(Err(SessionError::Cancelled.into()));
+            }
+            Poll::Pending
+        })
+        .await;
+        self.entry.waits(false);
+        server
+    }
+
     /// Borrows a server of this shard, with the client's settings in force on it.
     pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
-        let mut server = pool.checkout(&self.worker).await?;
+        let mut server = self.wait_for_server(pool).await?;
         let adopted = server.adopt(&self.settings, &self.worker).await;
         // The session does not hold this server yet, so its loss is an error like others.
         match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {

@@ -104,6 +104,8 @@ pub enum SessionError {
     SchemaChanged,
     #[error("terminating connection due to administrator command")]
     Ended,
+    #[error("canceling statement due to user request")]
+    Cancelled,
     #[error("no such database: {0}")]
     NoDatabase(String),
     #[error("no more connections allowed (clients_max)")]
@@ -128,6 +130,7 @@ impl Report for SessionError {
             SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
             SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
             SessionError::SchemaChanged => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            SessionError::Cancelled => SqlState::QUERY_CANCELED,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
             SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
