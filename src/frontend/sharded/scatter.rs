@@ -54,6 +54,11 @@ impl Session {
             .collect();
         let ended = execute::scatter(&mut self.client, &mut servers, &self.worker).await;
         self.entry.gave_back();
+        for (_, server) in &mut borrowed {
+            if std::mem::take(&mut server.replies.outdated_plan) {
+                self.database.forget_statements();
+            }
+        }
         match ended {
             Ok(Part::Rows(rows)) => {
                 give_back(borrowed);
