@@ -28,6 +28,10 @@ pub struct Client {
     pub database: DatabaseName,
     pub user: UserName,
     servers: Mutex<Vec<Arc<Identity>>>,
+    /// The session waits for a server.
+    waiting: AtomicBool,
+    /// A cancel request came meanwhile.
+    cancelled: AtomicBool,
     asked_to_end: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -69,6 +73,8 @@ impl Registry {
             database,
             user,
             servers: Mutex::default(),
+            waiting: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             asked_to_end: AtomicBool::new(self.ending.load(Ordering::Acquire)),
             waker: Mutex::default(),
         });
@@ -122,6 +128,18 @@ impl Client {
         lock(&self.servers).clear();
     }
 
+    /// The session begins or ends to wait for a server. A cancel request of before is forgotten.
+    pub fn waits(&self, waiting: bool) {
+        self.cancelled.store(false, Ordering::Release);
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// Whether a cancel request came while the session waited for a server; its task was woken.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
     /// Cancels on every server that the session has.
     pub async fn cancel(&self) {
         // Under the lock the servers are surely still this client's.
@@ -129,6 +147,12 @@ impl Client {
             .iter()
             .map(Identity::begin_cancel)
             .collect();
+        if self.waiting.load(Ordering::Acquire) {
+            self.cancelled.store(true, Ordering::Release);
+            if let Some(waker) = &*lock(&self.waker) {
+                waker.wake_by_ref();
+            }
+        }
         for cancel in cancels {
             cancel.send().await;
         }

@@ -10,11 +10,14 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 use std::thread;
 
-use support::client::{Client, bind, copy_data, execute, message, parse, query, startup, sync};
+use support::client::{
+    Client, bind, cancel_request, copy_data, execute, message, parse, query, startup, sync,
+};
 use support::proxy::Proxy;
 use support::{PATIENCE, database, servers, servers_with, sql, until};
 
@@ -92,20 +95,9 @@ fn a_backend_that_dies_under_a_statement_is_one_error_for_each_answer_awaited() 
 fn an_idle_server_that_goes_away_is_noticed_by_nobody() {
     let (proxy, name) = one_shard("idle", "");
     let mut client = proxy.client(&name, "postgres", "");
-    let server = &servers().all()[0];
-    let others =
-        "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     for _ in 0..5 {
         assert_eq!(client.query("SELECT 1").lines(), ["1"]);
-        sql(
-            server,
-            &name,
-            &format!("SELECT count(pg_terminate_backend(pid)) {others}"),
-        );
-        // The signal was sent; the process ends when it gets to it.
-        until("they are gone", || {
-            sql(server, &name, &format!("SELECT count(*) {others}")) == "0"
-        });
+        terminate_all(&name);
     }
 }
 
@@ -298,4 +290,70 @@ fn a_login_that_is_never_finished_ends() {
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut client = Client::over(connection);
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_cancel_request_ends_the_waiting_for_a_server() {
+    let (proxy, name) = one_shard("waiting", "pool = { size = 1, wait_timeout = \"1min\" }\n");
+    let mut holder = proxy.client(&name, "postgres", "");
+    holder.query("BEGIN").ok();
+    holder.query("SELECT 1").ok();
+    let mut waiter = Client::connect(proxy.port);
+    let key = waiter.try_login(&[("user", "postgres"), ("database", &name)], "");
+    let key = key.of(b'K').next().unwrap().body.clone();
+    waiter.send(&query("SELECT 2"));
+    until("it waits", || {
+        let mut http = TcpStream::connect(("127.0.0.1", proxy.http)).unwrap();
+        http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).unwrap();
+        page.lines()
+            .any(|line| line.starts_with("pgherd_pool_waiting{") && line.ends_with(" 1"))
+    });
+    Client::connect(proxy.port).send(&cancel_request(&key));
+    assert_eq!(waiter.reply().sqlstate().as_deref(), Some("57014"));
+    holder.query("COMMIT").ok();
+    until("it is served", || waiter.query("SELECT 3").lines() == ["3"]);
+}
+
+/// Ends the backends of this database, but for the one that is asked.
+fn terminate_all(name: &str) {
+    sql(
+        &servers().all()[0],
+        name,
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+}
+
+#[test]
+fn a_session_whose_settings_went_with_its_server_ends_as_on_postgresql() {
+    let session = "pool = { mode = \"session\" }\n";
+    for more in ["", session] {
+        let (proxy, name) = one_shard("bereft", more);
+        let mut client = proxy.client(&name, "postgres", "");
+        client.query("SET search_path = elsewhere").ok();
+        terminate_all(&name);
+        // PostgreSQL would say it at once, too, and hang up.
+        let last = client.until(b'E');
+        let error = last.of(b'E').next().unwrap();
+        assert_eq!(error.field(b'S').as_deref(), Some("FATAL"), "{last}");
+        assert!(error.field(b'D').unwrap().contains("57P01"), "{last}");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn nothing_behind_the_rollback_of_a_lost_transaction_is_passed_over() {
+    let (proxy, name) = one_shard("behind", "");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("BEGIN").ok();
+    client.query("SELECT 1").ok();
+    terminate_all(&name);
+    let lost = client.query("SELECT 1");
+    assert_eq!(lost.sqlstate().as_deref(), Some("08006"), "{lost}");
+    let reply = client.query("ROLLBACK; INSERT INTO t VALUES (5, 5)");
+    assert_eq!(reply.to_string().chars().next(), Some('E'), "{reply}");
+    assert_eq!(client.query("ROLLBACK;").to_string(), "C(ROLLBACK) Z(I)");
+    assert_eq!(client.query("SELECT 1").lines(), ["1"]);
 }

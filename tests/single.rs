@@ -472,3 +472,154 @@ fn unix_sockets_serve_both_sides() {
         ["t"]
     );
 }
+
+#[test]
+fn a_query_in_a_failed_pipeline_is_ignored_and_its_server_is_free_afterwards() {
+    same(
+        &[
+            parse("", "SELEC", &[]),
+            query("SELECT 5"),
+            sync(),
+            query("SELECT 6"),
+        ],
+        2,
+    );
+    let (proxy, name) = started("ignored", 1);
+    let mut first = proxy.client(&name, "postgres", "");
+    first.send(&[parse("", "SELEC", &[]), query("SELECT 5"), sync()].concat());
+    assert_eq!(first.reply().sqlstate().as_deref(), Some("42601"));
+    let mut second = proxy.client(&name, "postgres", "");
+    assert_eq!(second.query("SELECT 7").lines(), ["7"]);
+    assert_eq!(first.query("SELECT 8").lines(), ["8"]);
+}
+
+#[test]
+fn what_must_be_known_before_it_goes_on_is_asked_for() {
+    let call = |name| [bind("", name, &[]), execute("", 0)].concat();
+    // The second pipeline needs to know how the first ended, while its own Sync has not come.
+    same(
+        &[
+            parse("s", "SELECT 1", &[]),
+            sync(),
+            parse("", "SELECT 2", &[]),
+            call("s"),
+            call(""),
+            sync(),
+        ],
+        2,
+    );
+    same(
+        &[parse("s", "SELECT 1", &[]), query("DEALLOCATE s"), sync()],
+        2,
+    );
+}
+
+/// Logs in with one more start-up parameter.
+fn client_with(proxy: &Proxy, name: &str, setting: (&str, &str)) -> Client {
+    let mut client = Client::connect(proxy.port);
+    client.login(&[("user", "postgres"), ("database", name), setting], "");
+    client
+}
+
+fn prepared(client: &mut Client, name: &str, text: &str) -> String {
+    let call = [bind("", name, &[]), execute("", 0)].concat();
+    client.send(&[parse(name, text, &[]), call, sync()].concat());
+    client.reply().lines().join("\n")
+}
+
+#[test]
+fn constants_are_read_under_the_settings_of_who_prepares_them() {
+    let (proxy, name) = started("reading", 1);
+    let text = "SELECT extract(epoch FROM '2024-01-01 00:00'::timestamptz)::bigint";
+    let (here, there) = ("1704067200", "1704034800");
+    let mut utc = client_with(&proxy, &name, ("TimeZone", "UTC"));
+    let mut tokyo = client_with(&proxy, &name, ("TimeZone", "Asia/Tokyo"));
+    assert_eq!(prepared(&mut utc, "s", text), here);
+    assert_eq!(prepared(&mut tokyo, "s", text), there);
+    // A setting of one transaction, that nobody shall inherit.
+    utc.query("BEGIN").ok();
+    utc.query("SET LOCAL TimeZone = 'Asia/Tokyo'").ok();
+    assert_eq!(prepared(&mut utc, "local", text), there);
+    utc.query("COMMIT").ok();
+    assert_eq!(prepared(&mut utc, "again", text), here);
+    utc.query("SET TimeZone = 'Asia/Tokyo'").ok();
+    assert_eq!(prepared(&mut utc, "pinned", text), there);
+    drop(utc);
+    let mut utc = client_with(&proxy, &name, ("TimeZone", "UTC"));
+    assert_eq!(prepared(&mut utc, "s", text), here);
+}
+
+#[test]
+fn deallocate_means_the_statements_of_the_client_in_every_protocol() {
+    let cases = [
+        vec!["BEGIN", "DEALLOCATE ALL", "COMMIT"],
+        vec![
+            "BEGIN",
+            "SELECT 1/0",
+            "DEALLOCATE ALL",
+            "DEALLOCATE s",
+            "ROLLBACK",
+        ],
+        vec![
+            "SET work_mem = '5MB'",
+            "BEGIN",
+            "DEALLOCATE ALL",
+            "ROLLBACK",
+        ],
+        vec!["BEGIN; DEALLOCATE ALL", "ROLLBACK"],
+        vec!["DEALLOCATE s"],
+        vec!["DEALLOCATE nobody"],
+    ];
+    for case in cases {
+        for extended in [false, true] {
+            let (proxy, name) = started("deallocate", 1);
+            let mut straight = Client::connect(servers().all()[0].port());
+            straight.login(&[("user", "postgres"), ("database", &name)], "");
+            let mut through = proxy.client(&name, "postgres", "");
+            // Keeps the shared statement in use.
+            let mut other = proxy.client(&name, "postgres", "");
+            assert_eq!(prepared(&mut other, "o", "SELECT 4"), "4");
+            let run = |client: &mut Client| {
+                let mut seen = vec![prepared(client, "s", "SELECT 4")];
+                for text in &case {
+                    seen.push(if extended && !text.contains(';') {
+                        let call = [parse("", text, &[]), bind("", "", &[]), execute("", 0)];
+                        client.send(&[call.concat(), sync()].concat());
+                        client.reply().to_string()
+                    } else {
+                        client.query(text).to_string()
+                    });
+                }
+                for text in ["SELECT 4", "SELECT 5"] {
+                    let call = [bind("", "s", &[]), execute("", 0), sync()];
+                    client.send(&call.concat());
+                    seen.push(client.reply().to_string());
+                    seen.push(prepared(client, "s", text));
+                }
+                seen.push(prepared(client, "t", "SELECT 4"));
+                seen
+            };
+            assert_eq!(run(&mut through), run(&mut straight), "{case:?} {extended}");
+        }
+    }
+}
+
+#[test]
+fn who_prepares_a_statement_anew_after_its_table_changed_gets_the_new_columns() {
+    let (proxy, name) = started("outdated", 1);
+    let mut old = proxy.client(&name, "postgres", "");
+    assert_eq!(prepared(&mut old, "s", "TABLE t"), "");
+    support::sql(
+        &servers().all()[0],
+        &name,
+        "ALTER TABLE t ADD more text; INSERT INTO t VALUES (1)",
+    );
+    let call = [bind("", "s", &[]), execute("", 0), sync()].concat();
+    old.send(&call);
+    assert_eq!(old.reply().sqlstate().as_deref(), Some("0A000"));
+    let mut new = proxy.client(&name, "postgres", "");
+    assert_eq!(prepared(&mut new, "s", "TABLE t"), "1||");
+    old.send(&[close(b'S', "s"), sync()].concat());
+    old.reply();
+    assert_eq!(prepared(&mut old, "s", "TABLE t"), "1||");
+}

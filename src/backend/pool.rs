@@ -335,6 +335,8 @@ impl Pool {
         if !server.is_idle() || server.is_expired(now) {
             return;
         }
+        // They concern nobody but the last borrower.
+        let _ = server.take_failed_parses();
         if server.identity().is_being_cancelled() {
             self.background
                 .spawn(give_back_after_cancel(Arc::clone(self), server));
@@ -342,6 +344,15 @@ impl Pool {
         }
         server.touch(now);
         self.offer(server);
+    }
+
+    /// Ends a server that works for nobody. Its place is free when it was told so.
+    pub fn abandon(&self, server: Box<Server>) {
+        let cancel = server.identity().begin_cancel();
+        self.background.spawn(async move {
+            cancel.send().await;
+            drop(server);
+        });
     }
 
     /// Gives a free server to the first in the queue, or parks it.

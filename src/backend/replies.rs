@@ -126,6 +126,8 @@ pub struct Replies {
     pub unanswered: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// A statement was prepared before a table of it changed, and can never be executed again.
+    pub outdated_plan: bool,
     /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
 }
@@ -153,6 +155,7 @@ impl Default for Replies {
             unparsed: Vec::new(),
             unanswered: Vec::new(),
             parameters: Vec::new(),
+            outdated_plan: false,
             errors: 0,
         }
     }
@@ -422,6 +425,7 @@ impl Replies {
                 .field(b'V')
                 .or(fields.field(b'S'))
                 .unwrap_or_default();
+            self.outdated_plan |= fields.field(b'R') == Some(b"RevalidateCachedQuery");
             if matches!(severity, b"FATAL" | b"PANIC") {
                 self.last_words = Some(whole.to_vec());
                 return Ok(Verdict::Hide);
@@ -459,9 +463,10 @@ impl Replies {
         Ok(verdict)
     }
 
+    /// A Query in a pipeline that failed is ignored like the rest, until Sync.
     fn skip_to_sync(&mut self) {
         while let Some(front) = self.expected.front() {
-            if front.is_sync() || front.is_simple() {
+            if front.is_sync() {
                 return;
             }
             match self.expected.pop_front() {
@@ -473,6 +478,7 @@ impl Replies {
             }
         }
         self.skipping = true;
+        self.unsynced = true;
     }
 
     fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {

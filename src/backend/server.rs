@@ -138,6 +138,8 @@ pub struct Server {
     /// The session settings that are in force on it.
     pub settings: Arc<Settings>,
     prepared: VecDeque<StatementId>,
+    /// It may have statements besides those, under names that we would give.
+    has_others: bool,
     /// Statements that the server refused to parse, for the session that sent them.
     failed_parses: Vec<StatementId>,
     /// Whose text the unnamed statement is.
@@ -174,6 +176,7 @@ impl Server {
             reported: login.parameters,
             settings: Arc::default(),
             prepared: VecDeque::new(),
+            has_others: false,
             failed_parses: Vec::new(),
             unnamed: None,
             expires,
@@ -233,8 +236,14 @@ impl Server {
 
     /// A Query of ours whose replies nobody sees.
     pub fn send_hidden_query(&mut self, text: &[u8]) {
+        self.send_query(text, Expect::HiddenQuery, &mut Vec::new());
+    }
+
+    /// A Query message, which also drops the unnamed statement.
+    pub fn send_query(&mut self, text: &[u8], expect: Expect, answers: &mut Vec<u8>) {
+        self.unnamed = None;
         encode::query(self.channel.outbox(), text);
-        self.replies.expect(Expect::HiddenQuery, &mut Vec::new());
+        self.replies.expect(expect, answers);
     }
 
     /// Whether the server has this statement under its name.
@@ -249,6 +258,10 @@ impl Server {
             && let Some(oldest) = self.prepared.pop_front()
         {
             encode::close_statement(self.channel.outbox(), &statement_name(oldest));
+            self.replies.expect(Expect::HiddenClose, &mut Vec::new());
+        }
+        if self.has_others {
+            encode::close_statement(self.channel.outbox(), &statement_name(id));
             self.replies.expect(Expect::HiddenClose, &mut Vec::new());
         }
         self.prepared.push_back(id);
@@ -287,10 +300,48 @@ impl Server {
         std::mem::take(&mut self.failed_parses)
     }
 
-    /// Everything that the session prepared was dropped (DISCARD ALL, DEALLOCATE ALL).
+    /// Counts on no statement that was prepared so far: they may be dropped, or were read under other settings.
     pub fn forgets_all(&mut self) {
         self.prepared.clear();
         self.unnamed = None;
+        self.has_others = true;
+    }
+
+    /// Everything that was prepared is dropped (DISCARD ALL, DEALLOCATE ALL).
+    pub fn has_no_statements(&mut self) {
+        self.prepared.clear();
+        self.unnamed = None;
+        self.has_others = false;
+    }
+
+    /// Puts these settings in force. `Ok(Some(error))` is the server's ErrorResponse: some of them may be in force now,
+    /// so nobody else may get this server.
+    pub async fn adopt(&mut self, settings: &Arc<Settings>) -> Result<Option<Vec<u8>>, Lost> {
+        if !self.has_others && Arc::ptr_eq(&self.settings, settings) {
+            return Ok(None);
+        }
+        let misleads = self.misleads(settings);
+        if misleads || *self.settings != **settings {
+            let mut change = settings.change_from(&self.settings);
+            if misleads {
+                change.extend_from_slice(b"DEALLOCATE ALL");
+            }
+            if let Some(error) = self.run_hidden(&change).await? {
+                return Ok(Some(error));
+            }
+            if misleads {
+                self.has_no_statements();
+            }
+        }
+        self.settings = Arc::clone(settings);
+        Ok(None)
+    }
+
+    /// Whether statements must be dropped before a client with these settings has the server: constants such as
+    /// `'1/2/2024'::date` were read once and for all when the statement was prepared.
+    fn misleads(&self, settings: &Settings) -> bool {
+        let prepared = !self.prepared.is_empty() || self.unnamed.is_some();
+        self.has_others || (prepared && !self.settings.reads_as(settings))
     }
 
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {

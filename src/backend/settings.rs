@@ -2,6 +2,28 @@
 
 use std::collections::BTreeMap;
 
+/// Settings under which PostgreSQL reads a statement when it is prepared, constants and names in it.
+const READING: &[&str] = &[
+    "array_nulls",
+    "datestyle",
+    "intervalstyle",
+    "lc_monetary",
+    "search_path",
+    "standard_conforming_strings",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+];
+
+/// Whether statements are read in another way under another value of this setting.
+#[must_use]
+pub fn changes_reading(name: &[u8]) -> bool {
+    READING
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
 /// Names (lower case) and values. Equal settings need no work on a server that has them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Settings(BTreeMap<String, String>);
@@ -24,6 +46,12 @@ impl Settings {
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Whether a statement prepared under these settings means the same under `other`.
+    #[must_use]
+    pub fn reads_as(&self, other: &Settings) -> bool {
+        READING.iter().all(|name| self.get(name) == other.get(name))
     }
 
     /// One Query text that leads from `from` to `self`.

@@ -4,5 +4,6 @@
 mod relay;
 mod scatter;
 
+use relay::settle_watching;
 pub use relay::{Broken, poll_replies, settle};
 pub use scatter::{Part, scatter};

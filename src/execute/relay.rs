@@ -11,6 +11,9 @@ use crate::wire::channel::Channel;
 /// Reads from one server before other clients are looked at.
 const READS_MAX: usize = 16;
 
+/// Requests that are received while another one is at work.
+const AHEAD_BYTES_MAX: usize = 256 * 1024;
+
 /// Which end of a relay broke.
 #[derive(Debug)]
 pub enum Broken {
@@ -70,4 +73,32 @@ pub async fn settle(client: &mut Channel, server: &mut Server) -> Result<(), Bro
         }
     })
     .await
+}
+
+/// The same, and notices that the client has left; what it sends meanwhile is received.
+pub async fn settle_watching(client: &mut Channel, server: &mut Server) -> Result<(), Broken> {
+    std::future::poll_fn(|cx| {
+        loop {
+            if server.replies.settled() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Poll::Ready(relayed) = poll_replies(cx, client, server) {
+                relayed?;
+            } else {
+                ready!(poll_presence(cx, client)).map_err(Broken::Client)?;
+            }
+        }
+    })
+    .await
+}
+
+/// Ready with an error where the client is gone; ready without where it has sent something.
+fn poll_presence(cx: &mut Context<'_>, client: &mut Channel) -> Poll<io::Result<()>> {
+    if client.received().len() > AHEAD_BYTES_MAX {
+        return Poll::Pending;
+    }
+    match ready!(with_scratch(|scratch| client.poll_receive(cx, scratch)))? {
+        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        _ => Poll::Ready(Ok(())),
+    }
 }

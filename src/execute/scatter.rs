@@ -1,9 +1,9 @@
 //! One statement on several shards, rows concatenated in the order of the shards.
 //!
 //! Every shard works at the same time; their rows wait in the sockets until it is their turn. The first error in the
-//! order of the shards ends it: what the others still say is not waited for, their connections are closed.
+//! order of the shards ends it: what the others still say is not waited for: the caller ends them.
 
-use super::relay::{Broken, settle};
+use super::{Broken, settle_watching};
 use crate::backend::server::Server;
 use crate::wire::channel::Channel;
 
@@ -32,7 +32,7 @@ pub async fn scatter(client: &mut Channel, servers: &mut [&mut Server]) -> Resul
     .await?;
     let mut rows = 0;
     for server in servers.iter_mut() {
-        settle(client, server).await?;
+        settle_watching(client, server).await?;
         server.replies.keep_errors = false;
         if let Some(error) = server.replies.hidden_error.take() {
             return Ok(Part::Failed(error));

@@ -60,6 +60,12 @@ impl Database {
             .get(tail, &self.interned, catalog, self.placement()?))
     }
 
+    /// A table changed under a prepared statement: who prepares it again shall not get the old one.
+    pub(super) fn forget_statements(&self) {
+        self.interned.forget();
+        self.plans.forget();
+    }
+
     pub(super) fn placement(&self) -> Result<&Placement, SessionError> {
         let placement = self.known.placement.as_deref();
         placement.ok_or(SessionError::Internal("no placement"))

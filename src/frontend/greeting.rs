@@ -38,18 +38,17 @@ pub async fn greeting(
             .checkout(worker)
             .await
             .map_err(|error| Refusal::Report(Box::new(error)))?;
-        let change = settings.change_from(&server.settings);
-        match server.run_hidden(&change).await {
+        let settings = Arc::new(settings);
+        match server.adopt(&settings).await {
             Ok(None) => {}
             // The client's wish cannot be met; half of it may be in force on this server, which is closed.
             Ok(Some(error)) => return Err(Refusal::Relay(error)),
             Err(lost) => return Err(Refusal::Report(Box::new(lost))),
         }
         let known = Greeting {
-            settings: Arc::new(settings),
+            settings,
             reported: server.reported().into(),
         };
-        server.settings = Arc::clone(&known.settings);
         pool.learn_greeting(&known);
         pool.give_back(server);
         known

@@ -103,7 +103,9 @@ impl Drop for ClientGauge {
 fn log_end(database: &Database, client: i32, end: &End) {
     let database = &database.config.name;
     match end {
-        End::Left | End::Asked => tracing::debug!(%database, client, "the session ended"),
+        End::Left | End::Asked | End::Bereft(_) => {
+            tracing::debug!(%database, client, "the session ended");
+        }
         End::Broken(error) => {
             tracing::info!(%database, client, %error, "the connection of a client broke");
         }

@@ -8,6 +8,7 @@ mod session;
 mod sharded;
 mod single;
 mod statements;
+mod traces;
 mod transaction;
 mod trouble;
 

@@ -58,6 +58,8 @@ pub(super) struct Session {
     pub held: Option<Held>,
     /// Why the session keeps its server, if it does.
     pub pinned: Option<&'static str>,
+    /// The next message changes how the server reads statements, or drops those that it has.
+    pub rereads: bool,
     /// An extended message failed without a server; all is ignored until Sync.
     pub skipping: bool,
     pub sharded: Sharded,
@@ -90,6 +92,7 @@ impl Session {
             transaction: Transaction::Idle,
             held: None,
             pinned,
+            rereads: false,
             skipping: false,
             sharded: Sharded::default(),
             pools,
@@ -130,7 +133,7 @@ impl Session {
             .sent_bytes
             .add(self.client.take_written());
         match pumped {
-            Err(Trouble::Lost(lost)) => self.server_lost(lost),
+            Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
             Err(Trouble::End(end)) => return Err(end),
             Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
         }
@@ -148,7 +151,7 @@ impl Session {
             match self.take(frame).await {
                 Ok(()) => {}
                 Err(Trouble::End(end)) => return Err(end),
-                Err(Trouble::Lost(lost)) => self.server_lost(lost),
+                Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
                 Err(Trouble::Tell(report)) => self.tell(frame.tag, &*report).await?,
                 Err(Trouble::Refuse(refusal)) => {
                     self.database.metrics.refusal(refusal.number.value());
@@ -224,6 +227,9 @@ impl Session {
         if !failed.is_empty() {
             self.statements.parse_failed(&failed);
         }
+        if std::mem::take(&mut held.server.replies.outdated_plan) {
+            self.database.forget_statements();
+        }
         if held.server.replies.unsynced() {
             return;
         }
@@ -246,6 +252,10 @@ impl Session {
     /// Waits until the server has answered all that was sent; afterwards the session holds it only if it must.
     pub async fn settle(&mut self) -> Result<(), Trouble> {
         if let Some(held) = &mut self.held {
+            if held.server.replies.unsynced() && !held.server.replies.settled() {
+                // Without it the server keeps its answers to itself until Sync.
+                held.server.outbox().extend_from_slice(encode::FLUSH);
+            }
             execute::settle(&mut self.client, &mut held.server).await?;
             self.settled();
         }
@@ -269,22 +279,39 @@ impl Session {
         Ok(pool)
     }
 
+    /// A cancel request of the client ends the waiting.
+    async fn wait_for_server(&self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        let mut checkout = std::pin::pin!(pool.checkout(&self.worker));
+        let mut waits = false;
+        let server = std::future::poll_fn(|cx| {
+            if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
+                return Poll::Ready(server.map_err(Trouble::from));
+            }
+            if !waits {
+                waits = true;
+                self.entry.waits(true);
+            }
+            if self.entry.is_cancelled() {
+                return Poll::Ready(Err(SessionError::Cancelled.into()));
+            }
+            Poll::Pending
+        })
+        .await;
+        if waits {
+            self.entry.waits(false);
+        }
+        server
+    }
+
     /// Borrows a server of this shard, with the client's settings in force on it.
     pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
-        let mut server = pool.checkout(&self.worker).await?;
-        if !Arc::ptr_eq(&server.settings, &self.settings) {
-            if *server.settings != *self.settings {
-                let change = self.settings.change_from(&server.settings);
-                let changed = server.run_hidden(&change).await;
-                // The session does not hold this server yet, so its loss is an error like others.
-                if let Some(error) = changed.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
-                    // Some of the settings may be in force now: nobody else gets this server.
-                    return Err(Trouble::Relay(error));
-                }
-            }
-            server.settings = Arc::clone(&self.settings);
+        let mut server = self.wait_for_server(pool).await?;
+        let adopted = server.adopt(&self.settings).await;
+        // The session does not hold this server yet, so its loss is an error like others.
+        match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
+            None => Ok(server),
+            Some(error) => Err(Trouble::Relay(error)),
         }
-        Ok(server)
     }
 
     /// Holds a server of this shard; nothing to do where it is the one at hand.
@@ -324,21 +351,22 @@ impl Session {
         {
             match self.settle().await {
                 Ok(()) | Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) => {}
-                Err(Trouble::Lost(lost)) => self.server_lost(lost),
+                Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
                 Err(Trouble::End(end)) => return Err(end),
+            }
+            if simple && self.is_skipping() {
+                // What came before has failed meanwhile, so this was ignored.
+                return Ok(());
             }
         }
         if let Some(held) = &mut self.held
             && (held.server.replies.unsynced() || held.server.replies.status != Status::Idle)
         {
             let (server, answers) = (&mut held.server, self.client.outbox());
-            server.unnamed = None;
             if simple {
-                encode::query(server.outbox(), POISON);
-                server
-                    .replies
-                    .expect(Expect::PoisonQuery(error.into()), answers);
+                server.send_query(POISON, Expect::PoisonQuery(error.into()), answers);
             } else {
+                server.unnamed = None;
                 encode::parse(server.outbox(), b"", &[POISON, b"\0\0\0"].concat());
                 server
                     .replies
@@ -357,15 +385,21 @@ impl Session {
         Ok(())
     }
 
-    /// The server is gone: the client gets one error for each request that it waits for, and its session lives on.
-    fn server_lost(&mut self, lost: Lost) {
-        let Some(held) = self.held.take() else { return };
+    /// The server is gone: the client gets one error for each request that it waits for, and its session lives on. Not
+    /// so where the server had state of this session that nobody can bring back, such as a role or a search path.
+    fn server_lost(&mut self, lost: Lost) -> Result<(), End> {
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
         self.entry.gave_back();
         held.pool.metrics.losses.increment(1);
         tracing::warn!(
             database = %self.database.config.name, shard = %held.pool.shard(), client = self.entry.pid,
             error = %lost, detail = lost.detail(), "a server was lost while a client had it"
         );
+        if self.pinned.is_some() {
+            return Err(End::Bereft(lost));
+        }
         let in_transaction = held.server.replies.status != Status::Idle;
         let (answers, unsynced) = held.server.replies.owed();
         let mut error = Vec::new();
@@ -389,13 +423,7 @@ impl Session {
             self.client.outbox().extend_from_slice(&error);
             self.skipping = true;
         }
-        if self
-            .pinned
-            .is_some_and(|_| self.database.config.pool.mode != PoolMode::Session)
-        {
-            // What pinned the session is gone with the server.
-            self.pinned = None;
-        }
+        Ok(())
     }
 
     /// The end of the session: the server is cleaned and given back, or closed where that is not sure.
@@ -403,13 +431,16 @@ impl Session {
         if let End::Malformed(error) = end {
             self.say_last(error).await;
         }
+        if let End::Bereft(lost) = end {
+            self.say_last(lost).await;
+        }
         if let End::Asked = end {
             self.say_last(&SessionError::Ended).await;
         }
         let Some(held) = &mut self.held else { return };
         if held.server.is_idle() {
             if let Ok(None) = held.server.run_hidden(b"DISCARD ALL").await {
-                held.server.forgets_all();
+                held.server.has_no_statements();
                 held.server.settings = Arc::default();
                 self.give_back();
             }

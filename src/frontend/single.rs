@@ -6,22 +6,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::session::{Held, Session};
+use super::traces::{DEALLOCATE_SCRAP, drops_statements};
 use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
 use crate::backend::replies::Expect;
 use crate::backend::server::{StatementName, statement_name};
 use crate::names::ShardId;
 use crate::sql::scan;
-use crate::sql::scan::{Discard, Verb, verb};
+use crate::sql::scan::{Verb, verb};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
 use crate::wire::frame::Frame;
 
-const ONLY: ShardId = ShardId(0);
+pub(super) const ONLY: ShardId = ShardId(0);
 
 impl Session {
     pub(super) async fn take_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match frame.tag {
+            // Even these wait for Sync when a pipeline has failed.
+            b'Q' | b'F' if self.is_skipping() => Ok(()),
             b'Q' => self.query_single(frame).await,
             b'F' => {
                 self.count_statement();
@@ -91,25 +94,25 @@ impl Session {
     async fn query_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
         self.count_statement();
-        self.skipping = false;
         self.statements.drop_unnamed();
         if !self.transaction.is_idle() {
             return self.query_without_server(text);
         }
+        if drops_statements(text) {
+            // Only on a sound transaction.
+            self.settle().await?;
+            if self.is_skipping() {
+                return Ok(());
+            }
+        }
         if self.notice_text(text) {
             let mut answer = Vec::new();
-            let tag = if matches!(verb(text), Verb::Discard(_)) {
-                "DISCARD ALL"
-            } else {
-                "DEALLOCATE"
-            };
-            let tag = if matches!(verb(text), Verb::Deallocate { name: None }) {
-                "DEALLOCATE ALL"
-            } else {
-                tag
+            let tag = match only_verb(text) {
+                Verb::Discard(_) => "DISCARD ALL",
+                Verb::Deallocate { name: None } => "DEALLOCATE ALL",
+                _ => "DEALLOCATE",
             };
             encode::command_complete(&mut answer, tag);
-            self.settle().await?;
             let status = self
                 .held
                 .as_ref()
@@ -118,63 +121,15 @@ impl Session {
             self.answer(answer);
             return Ok(());
         }
+        let rereads = std::mem::take(&mut self.rereads);
         let held = self.hold(ONLY).await?;
+        if rereads {
+            held.server.forgets_all();
+        }
         held.server.unnamed = None;
         held.server.outbox().extend_from_slice(frame.whole);
         self.expect(Expect::Query);
         Ok(())
-    }
-
-    /// Looks for what would outlive the transaction in the server's session. `true`: the session answers it alone.
-    fn notice_text(&mut self, text: &[u8]) -> bool {
-        if scan::is_plain_query(text) {
-            return false;
-        }
-        if !scan::is_single(text, true) {
-            for range in scan::split(text, true) {
-                self.notice(text.get(range).unwrap_or_default(), false);
-            }
-            return false;
-        }
-        self.notice(text, true)
-    }
-
-    fn notice(&mut self, statement: &[u8], alone: bool) -> bool {
-        let cause = match verb(statement) {
-            Verb::Deallocate { name: Some(name) } if alone => return self.statements.remove(&name),
-            Verb::Deallocate { name: None } | Verb::Discard(Discard::All) => {
-                self.statements.clear();
-                if let (Some(_), Some(held)) = (self.pinned, &mut self.held) {
-                    held.server.forgets_all();
-                }
-                // Without a pin there is nothing else to drop.
-                if alone && self.pinned.is_none() && self.held.is_none() {
-                    return true;
-                }
-                "DISCARD or DEALLOCATE"
-            }
-            Verb::SetSession { .. } => "SET",
-            Verb::Reset { .. } => "RESET",
-            Verb::Listen => "LISTEN",
-            Verb::Prepare { .. } | Verb::Execute { .. } | Verb::Deallocate { .. } => "PREPARE",
-            Verb::Create { temp: true } => "temporary object",
-            Verb::Load => "LOAD",
-            Verb::Discard(_) => "DISCARD",
-            Verb::Declare if has_word(statement, b"hold") => "cursor WITH HOLD",
-            _ => return false,
-        };
-        self.pin(cause);
-        false
-    }
-
-    fn pin(&mut self, cause: &'static str) {
-        if self.pinned.is_none() {
-            self.pinned = Some(cause);
-            tracing::info!(
-                database = %self.database.config.name, client = self.entry.pid, cause,
-                "the session keeps its server from now on"
-            );
-        }
     }
 
     /// A Query while the transaction has no server: only its end is possible.
@@ -188,7 +143,7 @@ impl Session {
 
     /// Ends a failed transaction where `text` does; any other text is refused. Gives the tag.
     fn end_failed(&mut self, text: &[u8]) -> Result<&'static str, Trouble> {
-        let verb = verb(text);
+        let verb = only_verb(text);
         if let Transaction::Failed { untold } = &mut self.transaction
             && !matches!(verb, Verb::Rollback { .. })
             && let Some(lost) = untold.take()
@@ -199,7 +154,7 @@ impl Session {
             return Err(Trouble::Tell(Box::new(lost)));
         }
         match verb {
-            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. } => {
+            verb if ends_transaction(&verb) => {
                 self.transaction = Transaction::Idle;
                 Ok("ROLLBACK")
             }
@@ -231,31 +186,40 @@ impl Session {
 
     async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let parse = decode::parse(frame.body)?;
+        let mut tail = parse.tail;
         if self.refuses_without_server(parse.text)? {
             return Ok(());
         }
         if let Transaction::Failed { .. } = self.transaction {
             // Kept for its Bind: it can only be the end of the transaction.
-        } else if scan::is_single(parse.text, true) {
-            self.notice(parse.text, false);
+        } else if scan::is_single(parse.text, true) && !self.is_in_failed_transaction() {
+            if self.deallocates_protocol_statement(parse.text).await? {
+                tail = DEALLOCATE_SCRAP;
+            } else {
+                self.notice(parse.text, false);
+            }
+        }
+        if std::mem::take(&mut self.rereads) {
+            self.hold(ONLY).await?.server.forgets_all();
         }
         if parse.name.is_empty() {
             let id = self.database.interned.fresh_id();
-            self.statements.set_unnamed(parse.tail, id);
+            self.statements.set_unnamed(tail, id);
             if !self.transaction.is_idle() {
                 self.answer_static(encode::PARSE_COMPLETE);
                 return Ok(());
             }
             let held = self.hold(ONLY).await?;
             held.server.unnamed = Some(id);
-            held.server.outbox().extend_from_slice(frame.whole);
+            encode::parse(held.server.outbox(), b"", tail);
             self.expect(Expect::Parse(Some(id)));
             return Ok(());
         }
+        self.resolve_doubt(parse.name).await?;
         if self.statements.named(parse.name).is_some() {
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }
-        let prepared = self.database.interned.get(parse.tail);
+        let prepared = self.database.interned.get(tail);
         self.statements.add(parse.name, Arc::clone(&prepared));
         if !self.transaction.is_idle() || (self.held.is_none() && prepared.is_proven()) {
             self.answer_static(encode::PARSE_COMPLETE);
@@ -266,11 +230,7 @@ impl Session {
             self.expect(Expect::KnownParse(prepared.id));
         } else {
             held.server.learns(prepared.id);
-            encode::parse(
-                held.server.outbox(),
-                &statement_name(prepared.id),
-                parse.tail,
-            );
+            encode::parse(held.server.outbox(), &statement_name(prepared.id), tail);
             self.expect(Expect::Parse(Some(prepared.id)));
         }
         Ok(())
@@ -284,8 +244,8 @@ impl Session {
         if let Some(lost) = untold.take() {
             return Err(Trouble::Tell(Box::new(lost)));
         }
-        match verb(text) {
-            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. } => Ok(false),
+        match only_verb(text) {
+            verb if ends_transaction(&verb) => Ok(false),
             _ => Err(SessionError::InFailedTransaction.into()),
         }
     }
@@ -420,12 +380,28 @@ impl Session {
     }
 }
 
-pub(super) fn lossy(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
+/// The verb of a text that is one statement.
+pub(super) fn only_verb(text: &[u8]) -> Verb<'_> {
+    match scan::split(text, true).as_slice() {
+        [] => Verb::Empty,
+        [one] => verb(text.get(one.clone()).unwrap_or_default()),
+        _ => Verb::Other(text),
+    }
 }
 
-fn has_word(statement: &[u8], word: &[u8]) -> bool {
-    statement
-        .windows(word.len())
-        .any(|window| window.eq_ignore_ascii_case(word))
+fn ends_transaction(verb: &Verb<'_>) -> bool {
+    matches!(
+        verb,
+        Verb::Commit {
+            chain: false,
+            well_formed: true
+        } | Verb::Rollback {
+            chain: false,
+            well_formed: true
+        }
+    )
+}
+
+pub(super) fn lossy(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }

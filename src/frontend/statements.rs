@@ -68,6 +68,12 @@ impl Interned {
         StatementId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// Who prepares one of the texts again gets a statement that no server has yet; who has one keeps it.
+    pub fn forget(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clear();
+    }
+
     pub fn get(&self, tail: &[u8]) -> Arc<Prepared> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = known.get(tail).and_then(Weak::upgrade) {
@@ -145,7 +151,11 @@ impl Statements {
     pub fn parse_failed(&mut self, failed: &[StatementId]) {
         self.unconfirmed.retain(|(name, prepared)| {
             let failed = failed.contains(&prepared.id);
-            if failed {
+            let known = self
+                .named
+                .get(name)
+                .is_some_and(|now| now.id == prepared.id);
+            if failed && known {
                 self.named.remove(name);
             }
             !failed

@@ -34,6 +34,8 @@ pub enum End {
     Malformed(FrameError),
     /// We were asked to end it.
     Asked,
+    /// The server that had the session's state is gone.
+    Bereft(Lost),
 }
 
 impl From<Broken> for Trouble {
@@ -102,6 +104,8 @@ pub enum SessionError {
     SchemaChanged,
     #[error("terminating connection due to administrator command")]
     Ended,
+    #[error("canceling statement due to user request")]
+    Cancelled,
     #[error("no such database: {0}")]
     NoDatabase(String),
     #[error("no more connections allowed (clients_max)")]
@@ -126,6 +130,7 @@ impl Report for SessionError {
             SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
             SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
             SessionError::SchemaChanged => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            SessionError::Cancelled => SqlState::QUERY_CANCELED,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
             SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,

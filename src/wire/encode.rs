@@ -19,6 +19,7 @@ pub const NO_DATA: &[u8] = b"n\0\0\0\x04";
 pub const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
 pub const AUTHENTICATION_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 pub const SYNC: &[u8] = b"S\0\0\0\x04";
+pub const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 /// The longest text of one field of an error: quoted statements are cut there.

@@ -2,6 +2,7 @@
 //! held server otherwise.
 
 use crate::backend::replies::Expect;
+use crate::backend::settings::changes_reading;
 use crate::error::{Severity, SqlState};
 use crate::frontend::session::Session;
 use crate::frontend::transaction::{Begun, Transaction};
@@ -58,6 +59,11 @@ impl Session {
             _ => {}
         }
         if self.is_in_block() {
+            if let (Verb::SetLocal { name }, Some(held)) = (&verb, &mut self.held)
+                && changes_reading(name)
+            {
+                held.server.forgets_all();
+            }
             return Ok(None);
         }
         Ok(match std::mem::take(&mut self.transaction) {
@@ -172,6 +178,17 @@ impl Session {
 
     /// A command as an extended message: by the held server, with its own words, or by us.
     pub(super) async fn execute_command(&mut self, text: &[u8]) -> Result<(), Trouble> {
+        let owed = self
+            .held
+            .as_ref()
+            .is_some_and(|held| !held.server.replies.settled());
+        if owed && !(self.is_in_block() && is_passed_on(text)) {
+            // What the session itself does cannot be skipped any more when something before it fails.
+            self.settle().await?;
+            if self.is_skipping() {
+                return Ok(());
+            }
+        }
         if let Some(answer) = self.command(text)? {
             self.answer(answer);
             return Ok(());
@@ -204,6 +221,14 @@ impl Session {
         held.server.replies.expect(Expect::Execute, answers);
         Ok(())
     }
+}
+
+/// Whether the server of an open transaction runs the command, not the session.
+fn is_passed_on(text: &[u8]) -> bool {
+    !matches!(
+        verb(text),
+        Verb::Reset { .. } | Verb::Discard(_) | Verb::Deallocate { .. } | Verb::Unlisten
+    )
 }
 
 fn tag(tag: &str) -> Vec<u8> {

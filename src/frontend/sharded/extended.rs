@@ -57,6 +57,7 @@ pub(super) fn work(prepared: &Prepared) -> Result<&Work, Trouble> {
 impl Session {
     pub(super) async fn parse_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let parse = decode::parse(frame.body)?;
+        self.resolve_doubt(parse.name).await?;
         if !parse.name.is_empty() && self.statements.named(parse.name).is_some() {
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }

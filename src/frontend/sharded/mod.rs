@@ -141,6 +141,8 @@ const REPORTED: &[(&str, &[&str])] = &[
 impl Session {
     pub(super) async fn take_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match frame.tag {
+            // Even these wait for Sync when a pipeline has failed.
+            b'Q' | b'F' if self.is_skipping() => Ok(()),
             b'Q' => self.query_sharded(frame).await,
             b'F' => {
                 self.count_statement();

@@ -92,6 +92,11 @@ impl Plans {
         prepared
     }
 
+    /// All will be planned and described again.
+    pub fn forget(&self) {
+        *self.lock() = Generations::default();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
         // What is kept here is whole between any two statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

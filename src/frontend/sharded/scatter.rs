@@ -54,18 +54,27 @@ impl Session {
             .collect();
         let ended = execute::scatter(&mut self.client, &mut servers).await;
         self.entry.gave_back();
+        for (_, server) in &mut borrowed {
+            if std::mem::take(&mut server.replies.outdated_plan) {
+                self.database.forget_statements();
+            }
+        }
         match ended {
             Ok(Part::Rows(rows)) => {
                 give_back(borrowed);
                 Ok(rows)
             }
-            // Those that are still at work are closed by being dropped.
             Ok(Part::Failed(error)) => {
-                give_back(borrowed);
+                cut_short(borrowed);
                 Err(Trouble::Relay(error))
             }
-            Err(Broken::Server(lost)) => Err(Trouble::Tell(Box::new(lost))),
-            Err(Broken::Client(error)) => Err(End::Broken(error).into()),
+            Err(broken) => {
+                cut_short(borrowed);
+                Err(match broken {
+                    Broken::Server(lost) => Trouble::Tell(Box::new(lost)),
+                    Broken::Client(error) => End::Broken(error).into(),
+                })
+            }
         }
     }
 
@@ -97,5 +106,16 @@ impl Session {
 fn give_back(borrowed: Vec<Borrowed>) {
     for (pool, server) in borrowed {
         pool.give_back(server);
+    }
+}
+
+/// Nobody waits for the rest any more: servers that are still at work shall stop.
+fn cut_short(borrowed: Vec<Borrowed>) {
+    for (pool, server) in borrowed {
+        if server.is_idle() {
+            pool.give_back(server);
+        } else {
+            pool.abandon(server);
+        }
     }
 }

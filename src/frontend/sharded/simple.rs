@@ -12,7 +12,8 @@ use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Transaction;
 use crate::frontend::trouble::{SessionError, Trouble};
 use crate::names::ShardId;
-use crate::planner::{Effect, Plan};
+use crate::planner::{Effect, Number, Plan, Refusal};
+use crate::sql::scan;
 use crate::wire::decode;
 use crate::wire::encode;
 use crate::wire::frame::Frame;
@@ -24,22 +25,26 @@ impl Session {
     pub(super) async fn query_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
         self.count_statement();
-        self.skipping = false;
         self.statements.remove(b"");
         let unsynced = |session: &Self| {
             let held = session.held.as_ref();
             held.is_some_and(|held| held.server.replies.unsynced())
         };
         if !self.is_in_block() && unsynced(self) {
-            let went_well = self.leave_shard(Effect::Read).await?;
-            // Unlike Sync, a Query does not forgive: but the error was told, and this is another request.
-            self.skipping &= went_well;
+            self.leave_shard(Effect::Read).await?;
         }
         self.settle().await?;
+        if self.is_skipping() {
+            return Ok(());
+        }
         if let Transaction::Failed { .. } = self.transaction {
             return self.query_without_server(text);
         }
         if self.is_in_failed_block() {
+            // What follows the end of the transaction would run unplanned.
+            if !scan::is_single(text, true) {
+                return Err(Refusal::new(Number::ManyStatements).into());
+            }
             return self.forward_query(frame, AUTHORITATIVE, Effect::Read).await;
         }
         let prepared = self.database.plan(&[text, NO_TYPES].concat())?;

@@ -25,13 +25,14 @@ impl Session {
         self.sharded.block == Block::Open
     }
 
-    /// The held server's transaction has failed: it refuses everything but its end.
+    /// The held server's transaction has failed: it refuses everything but its end. Unknown, and so `false`, while
+    /// something is owed: that may be the ROLLBACK TO that ends the failure.
     pub(super) fn is_in_failed_block(&self) -> bool {
         self.is_in_block()
-            && self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.server.replies.status == Status::Failed)
+            && self.held.as_ref().is_some_and(|held| {
+                let replies = &held.server.replies;
+                replies.status == Status::Failed && replies.settled()
+            })
     }
 
     /// Everything sent was answered: what is known of the transaction now is what the server says.
@@ -118,10 +119,8 @@ impl Session {
             && let Transaction::Begun(begun) = &self.transaction
             && let Some(Held { server, .. }) = &mut self.held
         {
-            encode::query(server.outbox(), &begun.prologue());
-            server
-                .replies
-                .expect(Expect::Prologue, self.client.outbox());
+            let answers = self.client.outbox();
+            server.send_query(&begun.prologue(), Expect::Prologue, answers);
             self.transaction = Transaction::Idle;
             self.sharded.block = Block::Open;
         }
