@@ -259,9 +259,10 @@ def compare(stage, options):
     one = script("one.sql", "SELECT 1;\n")
     big = script("big.sql", "SELECT * FROM big;\n")
     key = script("key.sql", f"\\set id random(1, {KEYS})\nSELECT balance FROM items WHERE id = :id;\n")
-    select = ["-S", "-c", 10]
+    select, crowd = ["-S", "-c", 10], ["-S", "-c", 50]
     workloads = [
         ("select-only, simple", select, herd, bouncer, select),
+        ("select-only, simple, 50 clients", crowd, herd, bouncer, None),
         ("select-only, extended", [*select, "-M", "extended"], herd, bouncer, None),
         ("select-only, prepared (PgBouncer in session mode)", [*select, "-M", "prepared"], herd, session, None),
         ("`SELECT 1`", ["-f", one, "-c", 10], herd, bouncer, None),
@@ -270,6 +271,8 @@ def compare(stage, options):
         ("select-only, simple, 2 workers", select, two, bouncer, None),
         ("routed by key over 3 shards, simple (against select-only, simple)", ["-f", key, "-c", 10], routed, bouncer, select),
         ("routed by key over 3 shards, prepared (against select-only, simple)", ["-f", key, "-c", 10, "-M", "prepared"], routed, bouncer, select),
+        ("routed by key over 3 shards, prepared, 50 clients (against select-only, simple, 50 clients)",
+         ["-f", key, "-c", 50, "-M", "prepared"], routed, bouncer, crowd),
     ]
     results = []
     for what, arguments, ours, theirs, other in workloads:

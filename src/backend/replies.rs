@@ -266,6 +266,14 @@ impl Replies {
                 break;
             };
             let whole = rest.get(..header.frame_bytes);
+            if header.tag == b'D'
+                && whole.is_some()
+                && matches!(self.expected.front(), Some(Expect::Query | Expect::Execute))
+            {
+                // A row for the client: by far the most common message, and nothing follows from it.
+                at += header.frame_bytes;
+                continue;
+            }
             if whole.is_none() && must_be_whole(header.tag) && header.frame_bytes <= WHOLE_BYTES_MAX
             {
                 break;

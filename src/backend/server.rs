@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
@@ -314,10 +314,16 @@ impl Server {
         self.has_others = false;
     }
 
+    /// These very settings are in force, and nothing is prepared that they would mislead.
+    #[must_use]
+    pub fn has_adopted(&self, settings: &Arc<Settings>) -> bool {
+        !self.has_others && Arc::ptr_eq(&self.settings, settings)
+    }
+
     /// Puts these settings in force. `Ok(Some(error))` is the server's ErrorResponse: some of them may be in force now,
     /// so nobody else may get this server.
     pub async fn adopt(&mut self, settings: &Arc<Settings>) -> Result<Option<Vec<u8>>, Lost> {
-        if !self.has_others && Arc::ptr_eq(&self.settings, settings) {
+        if self.has_adopted(settings) {
             return Ok(None);
         }
         let misleads = self.misleads(settings);
@@ -364,7 +370,7 @@ impl Server {
         let Some((front, room)) = scratch.split_at_mut_checked(held) else {
             return Poll::Ready(Err(Lost::Io(io::ErrorKind::OutOfMemory.into())));
         };
-        let count = match ready!(self.channel.poll_read(cx, room)) {
+        let count = match ready!(self.channel.stream.poll_receive(cx, room)) {
             Ok(0) => return Poll::Ready(Err(self.closed())),
             Ok(count) => count,
             Err(error) if self.replies.last_words.is_none() => {
@@ -472,6 +478,11 @@ impl Server {
         self.channel.stream.poll_read_ready(cx).is_pending() || self.channel.stream.is_quiet()
     }
 
+    /// Registered with the runtime of this worker.
+    pub(super) fn is_at_home(&self, worker: usize) -> bool {
+        self.home == worker
+    }
+
     /// Re-registers the stream with the runtime of this worker; `None` when the connection did not survive it.
     pub(super) fn move_to(mut self: Box<Self>, worker: usize) -> Option<Box<Self>> {
         if self.home != worker {
@@ -521,11 +532,14 @@ impl std::ops::Deref for StatementName {
 #[must_use]
 pub fn statement_name(id: StatementId) -> StatementName {
     let mut name = StatementName::UNNAMED;
-    let mut rest = name.bytes.as_mut_slice();
-    // It fits: see STATEMENT_NAME_BYTES_MAX.
-    let _ = write!(rest, "pgherd_{}", id.0);
-    let left = rest.len();
-    name.length = STATEMENT_NAME_BYTES_MAX - left;
+    let mut digits = itoa::Buffer::new();
+    for part in ["pgherd_", digits.format(id.0)] {
+        // It fits: see STATEMENT_NAME_BYTES_MAX.
+        if let Some(place) = name.bytes.get_mut(name.length..name.length + part.len()) {
+            place.copy_from_slice(part.as_bytes());
+            name.length += part.len();
+        }
+    }
     name
 }
 

@@ -165,7 +165,10 @@ impl Session {
     async fn take(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match frame.tag {
             b'X' => Err(End::Left.into()),
-            _ if self.database.config.is_sharded() => self.take_sharded(frame).await,
+            _ if self.database.config.is_sharded() => match self.take_sharded_at_once(frame) {
+                Some(taken) => taken,
+                None => self.take_sharded(frame).await,
+            },
             _ => self.take_single(frame).await,
         }
     }
@@ -305,7 +308,13 @@ impl Session {
 
     /// Borrows a server of this shard, with the client's settings in force on it.
     pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
-        let mut server = self.wait_for_server(pool).await?;
+        let mut server = match pool.checkout_at_once(&self.worker) {
+            Some(server) => server,
+            None => self.wait_for_server(pool).await?,
+        };
+        if server.has_adopted(&self.settings) {
+            return Ok(server);
+        }
         let adopted = server.adopt(&self.settings).await;
         // The session does not hold this server yet, so its loss is an error like others.
         match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {

@@ -102,7 +102,7 @@ impl Interned {
 /// The statements of one session.
 #[derive(Debug, Default)]
 pub struct Statements {
-    named: HashMap<Box<[u8]>, Arc<Prepared>>,
+    named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
     /// The unnamed statement changes too often to share: its tail in a buffer that is used again, and its number.
     unnamed_tail: Vec<u8>,
     unnamed: Option<StatementId>,

@@ -7,9 +7,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
-use super::stream::Stream;
+use super::stream::{Stream, is_passing};
 
 /// An emptied buffer that is larger than this is given back to the allocator.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -95,24 +95,13 @@ impl Channel {
         self.outbox.len() - self.sent
     }
 
-    /// Reads once; 0 is the end of the stream.
-    pub fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
-
     /// Reads once into the inbox; 0 is the end of the stream.
     pub fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.poll_read(cx, scratch))?;
+        let count = ready!(self.stream.poll_receive(cx, scratch))?;
         self.keep(scratch.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
     }
@@ -171,14 +160,7 @@ impl Channel {
 
 fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     match stream.try_send(bytes) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            ) =>
-        {
-            Pin::new(stream).poll_write(cx, bytes)
-        }
+        Err(error) if is_passing(&error) => Pin::new(stream).poll_write(cx, bytes),
         sent => Poll::Ready(sent),
     }
 }

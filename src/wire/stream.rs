@@ -9,10 +9,11 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
@@ -66,6 +67,38 @@ impl Detached {
     }
 }
 
+/// Reads once, straight from the system. What does not fill the buffer has emptied the socket: the runtime is told that
+/// there is nothing more, which spares the call that would find that out.
+macro_rules! poll_plain {
+    ($socket:expr, $context:expr, $buffer:expr) => {
+        loop {
+            ready!($socket.poll_read_ready($context))?;
+            let mut emptied = None;
+            let read = $socket.try_io(Interest::READABLE, || {
+                let count = rustix::net::recv(&*$socket, &mut *$buffer, RecvFlags::empty())?.0;
+                if count == 0 || count == $buffer.len() {
+                    return Ok(count);
+                }
+                emptied = Some(count);
+                Err(io::ErrorKind::WouldBlock.into())
+            });
+            match (emptied, read) {
+                (Some(count), _) => break Poll::Ready(Ok(count)),
+                (None, Err(error)) if is_passing(&error) => {}
+                (None, read) => break Poll::Ready(read),
+            }
+        }
+    };
+}
+
+/// Whether the call is to be tried again.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
 impl Stream {
     /// A TCP connection with its options set (see [`socket::tune`]).
     ///
@@ -97,9 +130,30 @@ impl Stream {
     #[inline]
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(tcp) => SockRef::from(tcp).send(bytes),
-            Stream::Unix(unix) => SockRef::from(unix).send(bytes),
+            Stream::Tcp(tcp) => Ok(rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL)?),
+            Stream::Unix(unix) => Ok(rustix::net::send(unix, bytes, SendFlags::NOSIGNAL)?),
             Stream::TlsServer(_) | Stream::TlsClient(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Reads once; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// The system's.
+    #[inline]
+    pub fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Tcp(tcp) => poll_plain!(tcp, context, buffer),
+            Stream::Unix(unix) => poll_plain!(unix, context, buffer),
+            Stream::TlsServer(_) | Stream::TlsClient(_) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
         }
     }
 

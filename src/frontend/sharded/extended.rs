@@ -180,7 +180,11 @@ impl Session {
         names: &decode::BindNames<'_>,
         values: decode::Parameters<'_>,
     ) -> Result<Option<Run>, Trouble> {
-        let types = &self.describe(prepared).await?.parameter_types;
+        let description = match shape(prepared)?.description.get() {
+            Some(known) => known,
+            None => self.describe(prepared).await?,
+        };
+        let types = &description.parameter_types;
         let target = if values.len() == types.len() {
             plan.target(
                 self.database.placement()?,
@@ -226,31 +230,41 @@ impl Session {
         held.server.replies.expect(Expect::Bind, answers);
     }
 
+    /// Describe of a statement.
     pub(super) async fn describe_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
-        let answer = match decode::named(b'D', frame.body)? {
-            Named::Statement(name) => {
-                self.resolve_doubt(name).await?;
-                let prepared = self.prepared(name)?;
-                match work(&prepared)? {
-                    Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),
-                    _ => Bytes::from_static(NOTHING),
-                }
-            }
-            Named::Portal(name) => {
-                let portal = self.portal(name)?;
-                match work(&portal.prepared)? {
-                    Work::Plan(_) => {
-                        let known = shape(&portal.prepared)?.description.get();
-                        let known =
-                            known.ok_or(SessionError::Internal("bound without description"))?;
-                        with_formats(&known.rows, &portal.formats)?
-                    }
-                    _ => Bytes::from_static(encode::NO_DATA),
-                }
-            }
+        let Named::Statement(name) = decode::named(b'D', frame.body)? else {
+            return Err(SessionError::Internal("a portal is described at once").into());
+        };
+        self.resolve_doubt(name).await?;
+        let prepared = self.prepared(name)?;
+        let answer = match work(&prepared)? {
+            Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),
+            _ => Bytes::from_static(NOTHING),
         };
         self.answer(answer);
         Ok(())
+    }
+
+    /// Describe of a portal; `None` where it is of a statement.
+    pub(super) fn describe_portal(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
+        let name = match decode::named(b'D', frame.body) {
+            Ok(Named::Portal(name)) => name,
+            Ok(Named::Statement(_)) => return None,
+            Err(error) => return Some(Err(error.into())),
+        };
+        Some(self.portal_description(name).map(|it| self.answer(it)))
+    }
+
+    fn portal_description(&self, name: &[u8]) -> Result<Bytes, Trouble> {
+        let portal = self.portal(name)?;
+        match work(&portal.prepared)? {
+            Work::Plan(_) => {
+                let known = shape(&portal.prepared)?.description.get();
+                let known = known.ok_or(SessionError::Internal("bound without description"))?;
+                with_formats(&known.rows, &portal.formats)
+            }
+            _ => Ok(Bytes::from_static(encode::NO_DATA)),
+        }
     }
 
     fn portal(&self, name: &[u8]) -> Result<&Portal, Trouble> {
@@ -272,19 +286,29 @@ impl Session {
         self.close(frame)
     }
 
+    /// Execute of a portal that is on the held server; `None` for all others.
+    pub(super) fn execute_held(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
+        let execute = decode::execute(frame.body).ok()?;
+        let portal = self.sharded.portals.get(execute.portal)?;
+        if !matches!(portal.run, Run::Held) {
+            return None;
+        }
+        self.count_statement();
+        if let Some(held) = &mut self.held {
+            held.server.outbox().extend_from_slice(frame.whole);
+        }
+        self.expect(Expect::Execute);
+        Some(Ok(()))
+    }
+
+    /// Execute of a portal that no server has yet.
     pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let execute = decode::execute(frame.body)?;
         self.count_statement();
         let portal = self.portal(execute.portal)?;
         let prepared = Arc::clone(&portal.prepared);
         match &portal.run {
-            Run::Held => {
-                if let Some(held) = &mut self.held {
-                    held.server.outbox().extend_from_slice(frame.whole);
-                }
-                self.expect(Expect::Execute);
-                Ok(())
-            }
+            Run::Held => Err(SessionError::Internal("this is executed at once").into()),
             Run::Scatter(bind) => {
                 if execute.rows_max > 0 {
                     return Err(Refusal::new(Number::PortalOverShards).into());

@@ -139,36 +139,44 @@ const REPORTED: &[(&str, &[&str])] = &[
 ];
 
 impl Session {
-    pub(super) async fn take_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+    /// The messages that nothing must be waited for; the others are left to [`Session::take_sharded`].
+    pub(super) fn take_sharded_at_once(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
         match frame.tag {
-            // Even these wait for Sync when a pipeline has failed.
-            b'Q' | b'F' if self.is_skipping() => Ok(()),
-            b'Q' => self.query_sharded(frame).await,
-            b'F' => {
-                self.count_statement();
-                Err(Refusal::new(Number::FunctionCall).into())
-            }
-            // No COPY ever runs here; PostgreSQL ignores these outside of one.
-            b'd' | b'c' | b'f' => Ok(()),
-            b'H' => {
-                if let Some(held) = &mut self.held {
-                    held.server.outbox().extend_from_slice(frame.whole);
-                }
-                Ok(())
-            }
             b'S' => {
                 if self.held.is_none() {
                     self.sharded.portals.clear();
                     self.statements.confirm();
                 }
                 self.sync();
-                Ok(())
+                Some(Ok(()))
             }
-            _ if self.is_skipping() => Ok(()),
+            b'H' => {
+                if let Some(held) = &mut self.held {
+                    held.server.outbox().extend_from_slice(frame.whole);
+                }
+                Some(Ok(()))
+            }
+            // No COPY ever runs here; PostgreSQL ignores these outside of one.
+            b'd' | b'c' | b'f' => Some(Ok(())),
+            // Even a Query waits for Sync when a pipeline has failed.
+            _ if self.is_skipping() => Some(Ok(())),
+            b'E' => self.execute_held(frame),
+            b'D' => self.describe_portal(frame),
+            b'C' => Some(self.close_sharded(frame)),
+            b'F' => {
+                self.count_statement();
+                Some(Err(Refusal::new(Number::FunctionCall).into()))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) async fn take_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        match frame.tag {
+            b'Q' => self.query_sharded(frame).await,
             b'P' => self.parse_sharded(frame).await,
             b'B' => self.bind_sharded(frame).await,
             b'D' => self.describe_sharded(frame).await,
-            b'C' => self.close_sharded(frame),
             _ => self.execute_sharded(frame).await,
         }
     }
