@@ -1,3 +1,4 @@
+//! Conversations in bytes: what a server says to what was sent, and what the client gets to see of it.
 
 use super::*;
 
