@@ -154,7 +154,7 @@ class Stage:
         config.write_text(
             f"[proxy]\nlisten = [\"127.0.0.1:{port}\"]\nhttp = \"127.0.0.1:{http}\"\nworkers = {workers}\n"
             f"[auth]\nmethod = \"scram-sha-256\"\nusers_file = \"{users}\"\n"
-            f"[databases.{DATABASE}]\npool = {{ size = {POOL} }}\n{shards}{tables}")
+            f"[databases.{DATABASE}]\npool = {{ size = {-(-POOL // len(servers))} }}\n{shards}{tables}")
         users.chmod(0o600)
         program = ROOT / "target/release/pgherd"
         if len(servers) > 1:
@@ -302,8 +302,8 @@ def write(results, options):
         "# What a transaction costs", "",
         "Written by `make bench`; do not edit. CPU is that of the proxy's process in microseconds for each transaction: median (least–most) of",
         f"{options.rounds} interleaved rounds of {options.seconds} seconds. The ratio is that of the medians of pgherd and PgBouncer; below 1 pgherd is cheaper.",
-        "Both have one worker thread (where the line does not say otherwise), a pool of 20 in transaction mode, SCRAM on both sides, and TCP on",
-        "loopback; pgherd serves its metrics meanwhile. PgBouncer 1.18 of Debian 12 has no prepared statements in transaction mode, so there it is",
+        "Both have one worker thread (where the line does not say otherwise), a pool of 20 in transaction mode (over three shards 7 for each, so",
+        "the servers have as many connections in all), SCRAM on both sides, and TCP on loopback; pgherd serves its metrics meanwhile. PgBouncer 1.18 of Debian 12 has no prepared statements in transaction mode, so there it is",
         "compared in session mode.", "",
         f"Machine: {machine()}.", "",
         "| workload | pgherd, CPU µs | user | system | tps | PgBouncer, CPU µs | user | system | tps | ratio |",
