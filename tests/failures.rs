@@ -327,12 +327,16 @@ fn terminate_all(name: &str) {
 }
 
 #[test]
-fn a_session_whose_settings_went_with_its_server_ends_as_on_postgresql() {
+fn a_session_whose_state_went_with_its_server_ends_as_on_postgresql() {
     let session = "pool = { mode = \"session\" }\n";
     for more in ["", session] {
         let (proxy, name) = one_shard("bereft", more);
         let mut client = proxy.client(&name, "postgres", "");
-        client.query("SET search_path = elsewhere").ok();
+        client.query("CREATE TEMP TABLE mine (a int)").ok();
+        if more.is_empty() {
+            let notice = client.frame();
+            assert!(notice.field(b'M').unwrap().contains("temporary object"));
+        }
         terminate_all(&name);
         // PostgreSQL would say it at once, too, and hang up.
         let last = client.until(b'E');

@@ -29,6 +29,9 @@ pub enum Expect {
     Query,
     /// A Query of ours: the same, and none of it is shown.
     HiddenQuery,
+    /// A Query of ours that completes the one or the Sync before it: their ReadyForQuery is not shown, this one is, and
+    /// in front of it what parameters have become ([`Replies::mute_parameters`]).
+    Restore,
     /// BEGIN and what follows it, sent late. Nothing is shown, and an error means that what was sent behind it runs
     /// outside of the transaction: the connection is given up.
     Prologue,
@@ -82,6 +85,7 @@ impl Expect {
             self,
             Expect::Query
                 | Expect::HiddenQuery
+                | Expect::Restore
                 | Expect::Prologue
                 | Expect::Part { .. }
                 | Expect::PoisonQuery(_)
@@ -126,10 +130,18 @@ pub struct Replies {
     pub unanswered: Vec<StatementId>,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    muted: Option<Muted>,
     /// A statement was prepared before a table of it changed, and can never be executed again.
     pub outdated_plan: bool,
     /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
+}
+
+/// Parameters that are not told one by one, since they will change again.
+#[derive(Debug)]
+struct Muted {
+    before: Vec<(String, String)>,
+    now: Vec<(String, String)>,
 }
 
 enum Verdict<'a> {
@@ -155,6 +167,7 @@ impl Default for Replies {
             unparsed: Vec::new(),
             unanswered: Vec::new(),
             parameters: Vec::new(),
+            muted: None,
             outdated_plan: false,
             errors: 0,
         }
@@ -206,7 +219,17 @@ impl Replies {
                 Expect::Query | Expect::Sync | Expect::PoisonQuery(_)
             )
         };
-        (self.expected.iter().filter(shown).count(), self.unsynced)
+        let restores = usize::from(self.expected.front() == Some(&Expect::Restore));
+        let others = self.expected.iter().filter(shown).count();
+        (others + restores, self.unsynced)
+    }
+
+    /// Until [`Expect::Restore`] has its answer, the client is told of no change of these `reported` parameters.
+    pub fn mute_parameters(&mut self, reported: &[(String, String)]) {
+        self.muted.get_or_insert_with(|| Muted {
+            before: reported.to_vec(),
+            now: Vec::new(),
+        });
     }
 
     /// How many ErrorResponses the server sent.
@@ -323,7 +346,7 @@ impl Replies {
     fn judge<'a>(&mut self, tag: u8, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         let front = self.expected.front();
         let hidden = match front {
-            Some(Expect::HiddenQuery | Expect::Prologue) => true,
+            Some(Expect::HiddenQuery | Expect::Restore | Expect::Prologue) => true,
             Some(Expect::PartExecute) => tag != b'D',
             Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
             _ => false,
@@ -371,6 +394,11 @@ impl Replies {
                 if let Some(body) = whole.and_then(|whole| whole.get(HEADER_BYTES..)) {
                     let (name, value) = decode::parameter_status(body)?;
                     self.parameters.push((name.into(), value.into()));
+                    if let Some(muted) = &mut self.muted {
+                        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                        muted.now.push((text(name), text(value)));
+                        return Ok(Verdict::Hide);
+                    }
                 }
                 Ok(shown)
             }
@@ -454,7 +482,9 @@ impl Replies {
                 });
             }
             Some(_) if self.keep_errors => Verdict::Hide,
-            Some(Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenBind) => Verdict::Hide,
+            Some(
+                Expect::HiddenQuery | Expect::Restore | Expect::Part { .. } | Expect::HiddenBind,
+            ) => Verdict::Hide,
             Some(Expect::PoisonQuery(error)) => {
                 return Ok(Verdict::Replace(Cow::Owned(error.to_vec())));
             }
@@ -489,6 +519,18 @@ impl Replies {
         self.unsynced = true;
     }
 
+    fn tell_muted<'a>(&mut self, ready: &'a [u8]) -> Verdict<'a> {
+        let Some(muted) = self.muted.take() else {
+            return Verdict::Forward;
+        };
+        let mut told = Vec::new();
+        for (name, value) in muted.changes() {
+            encode::parameter_status(&mut told, name, value);
+        }
+        told.extend_from_slice(ready);
+        Verdict::Replace(Cow::Owned(told))
+    }
+
     fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         self.copying_in = false;
         self.status = decode::ready_for_query(
@@ -496,12 +538,30 @@ impl Replies {
                 .and_then(|w| w.get(HEADER_BYTES..))
                 .unwrap_or_default(),
         )?;
+        if self.expected.get(1) == Some(&Expect::Restore) {
+            self.expected.pop_front();
+            return Ok(Verdict::Hide);
+        }
+        if self.expected.front() == Some(&Expect::Restore) {
+            self.expected.pop_front();
+            return Ok(self.tell_muted(whole.unwrap_or_default()));
+        }
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
             Expect::HiddenQuery | Expect::Prologue | Expect::Part { .. } | Expect::HiddenSync => {
                 Some(Verdict::Hide)
             }
             _ => None,
+        })
+    }
+}
+
+impl Muted {
+    /// What each parameter that has changed after all has become.
+    fn changes(&self) -> impl Iterator<Item = &(String, String)> {
+        self.now.iter().enumerate().filter_map(|(at, pair)| {
+            let is_last = self.now.iter().skip(at + 1).all(|later| later.0 != pair.0);
+            (is_last && !self.before.contains(pair)).then_some(pair)
         })
     }
 }

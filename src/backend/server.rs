@@ -239,6 +239,11 @@ impl Server {
         self.send_query(text, Expect::HiddenQuery, &mut Vec::new());
     }
 
+    /// See [`Replies::mute_parameters`].
+    pub fn mute_parameters(&mut self) {
+        self.replies.mute_parameters(&self.reported);
+    }
+
     /// A Query message, which also drops the unnamed statement.
     pub fn send_query(&mut self, text: &[u8], expect: Expect, answers: &mut Vec<u8>) {
         self.unnamed = None;

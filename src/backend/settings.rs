@@ -44,6 +44,22 @@ impl Settings {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Those of `over`, and of these whatever `over` has not.
+    #[must_use]
+    pub fn under(&self, over: &Settings) -> Settings {
+        let mut both = self.0.clone();
+        both.extend(over.0.clone());
+        Settings(both)
+    }
+
+    /// The one of this name alone; all for an empty name.
+    #[must_use]
+    pub fn only(&self, name: &str) -> Settings {
+        let mut one = self.0.clone();
+        one.retain(|known, _| name.is_empty() || known == name);
+        Settings(one)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
@@ -97,7 +113,7 @@ fn quoted(text: &mut Vec<u8>, value: &str, quote: u8) {
 }
 
 /// A string constant that means the same whatever `standard_conforming_strings` is.
-fn literal(text: &mut Vec<u8>, value: &str) {
+pub fn literal(text: &mut Vec<u8>, value: &str) {
     if value.contains('\\') {
         text.push(b'E');
         quoted(text, &value.replace('\\', "\\\\"), b'\'');

@@ -7,8 +7,8 @@ mod handshake;
 mod session;
 mod sharded;
 mod single;
+mod state;
 mod statements;
-mod traces;
 mod transaction;
 mod trouble;
 

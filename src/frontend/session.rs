@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use super::database::{Database, Gate};
 use super::sharded::Sharded;
+use super::state::SessionState;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use super::trouble::{End, SessionError, Trouble};
@@ -38,6 +39,9 @@ const TURNS_MAX: u32 = 16;
 /// The text of a Query that is sent to fail, so that the server ends the transaction where we refuse a statement.
 const POISON: &[u8] = b"pgherd refuses this statement";
 
+/// Why a session keeps its server where the pool's mode says so.
+pub(super) const SESSION_MODE: &str = "session mode";
+
 /// A borrowed server.
 pub(super) struct Held {
     pub shard: ShardId,
@@ -63,6 +67,7 @@ pub(super) struct Session {
     /// An extended message failed without a server; all is ignored until Sync.
     pub skipping: bool,
     pub sharded: Sharded,
+    pub state: SessionState,
     /// The pools of this user, by shard, as far as they were needed.
     pools: Vec<Option<Arc<Pool>>>,
 }
@@ -76,10 +81,11 @@ impl Session {
         entry: Registered,
         settings: Arc<Settings>,
     ) -> Self {
+        let state = SessionState::new(Arc::clone(&settings));
         let pools = database.config.shards.iter().map(|_| None).collect();
         // On several shards a session has no server of its own.
         let keeps = database.config.pool.mode == PoolMode::Session && !database.config.is_sharded();
-        let pinned = keeps.then_some("session mode");
+        let pinned = keeps.then_some(SESSION_MODE);
         Self {
             client,
             worker,
@@ -95,6 +101,7 @@ impl Session {
             rereads: false,
             skipping: false,
             sharded: Sharded::default(),
+            state,
             pools,
         }
     }
@@ -136,6 +143,13 @@ impl Session {
             Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
             Err(Trouble::End(end)) => return Err(end),
             Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
+        }
+        if self.must_ask() {
+            match self.read_state().await {
+                Err(Trouble::Lost(lost)) => return Err(End::Bereft(lost)),
+                Err(Trouble::End(end)) => return Err(end),
+                Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
+            }
         }
         Ok(())
     }
@@ -182,6 +196,9 @@ impl Session {
         loop {
             if self.entry.is_asked_to_end() && self.is_at_rest() {
                 return Poll::Ready(Err(End::Asked.into()));
+            }
+            if self.must_ask() {
+                return Poll::Ready(Ok(()));
             }
             let mut backlog = self.client.unsent_bytes();
             if let Some(held) = &mut self.held {
@@ -240,7 +257,7 @@ impl Session {
         let status = held.server.replies.status;
         self.stands(status);
         let Some(held) = &self.held else { return };
-        if self.pinned.is_none() && held.server.is_idle() {
+        if self.pinned.is_none() && held.server.is_idle() && !self.must_ask() {
             self.give_back();
         }
     }
@@ -406,7 +423,8 @@ impl Session {
             database = %self.database.config.name, shard = %held.pool.shard(), client = self.entry.pid,
             error = %lost, detail = lost.detail(), "a server was lost while a client had it"
         );
-        if self.pinned.is_some() {
+        let untold = self.lost_untold_state() && held.server.replies.idle();
+        if self.pinned.is_some() || untold {
             return Err(End::Bereft(lost));
         }
         let in_transaction = held.server.replies.status != Status::Idle;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::session::{Held, Session};
-use super::traces::{DEALLOCATE_SCRAP, drops_statements};
+use super::state::{DEALLOCATE_SCRAP, drops_statements};
 use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
 use crate::backend::replies::Expect;
@@ -14,6 +14,7 @@ use crate::backend::server::{StatementName, statement_name};
 use crate::names::ShardId;
 use crate::sql::scan;
 use crate::sql::scan::{Verb, verb};
+use crate::sql::traces::traces;
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
 use crate::wire::frame::Frame;
@@ -127,8 +128,13 @@ impl Session {
             held.server.forgets_all();
         }
         held.server.unnamed = None;
-        held.server.outbox().extend_from_slice(frame.whole);
+        self.forget_foreign_sequences();
+        self.mute_parameters();
+        if let Some(held) = &mut self.held {
+            held.server.outbox().extend_from_slice(frame.whole);
+        }
         self.expect(Expect::Query);
+        self.restore_startup();
         Ok(())
     }
 
@@ -182,6 +188,7 @@ impl Session {
             held.server
                 .send(encode::SYNC, Expect::Sync, self.client.outbox());
         }
+        self.restore_startup();
     }
 
     async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -196,7 +203,7 @@ impl Session {
             if self.deallocates_protocol_statement(parse.text).await? {
                 tail = DEALLOCATE_SCRAP;
             } else {
-                self.notice(parse.text, false);
+                self.drop_statements_by(parse.text);
             }
         }
         if std::mem::take(&mut self.rereads) {
@@ -204,7 +211,7 @@ impl Session {
         }
         if parse.name.is_empty() {
             let id = self.database.interned.fresh_id();
-            self.statements.set_unnamed(tail, id);
+            self.statements.set_unnamed(tail, id, traces(parse.text));
             if !self.transaction.is_idle() {
                 self.answer_static(encode::PARSE_COMPLETE);
                 return Ok(());
@@ -305,9 +312,19 @@ impl Session {
             self.answer_static(encode::BIND_COMPLETE);
             return Ok(());
         }
+        if let Some(traces) = self.statements.traces(names.statement).cloned() {
+            self.note(&traces);
+            self.hold(ONLY).await?;
+            self.forget_foreign_sequences();
+            self.mute_parameters();
+        }
         self.hold(ONLY).await?;
         let server_name = self.ensure_statement(names.statement).await?;
+        let rereads = std::mem::take(&mut self.rereads);
         if let Some(held) = &mut self.held {
+            if rereads {
+                held.server.forgets_all();
+            }
             if server_name.is_empty() {
                 held.server.outbox().extend_from_slice(frame.whole);
             } else {

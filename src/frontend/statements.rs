@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::sharded::Shape;
 use crate::backend::replies::StatementId;
+use crate::sql::traces::{Traces, traces};
 
 /// Entries of [`Interned`] after which the unused ones are thrown out.
 const SWEEP_MIN: usize = 1024;
@@ -19,6 +20,8 @@ pub struct Prepared {
     pub tail: Arc<[u8]>,
     /// A server took it once. A later Parse of the same needs no server: where it fails after all, its Bind says so.
     proven: AtomicBool,
+    /// What it may leave behind on its server.
+    traces: Option<Box<Traces>>,
     /// Of a sharded database: how it runs.
     shape: Option<Shape>,
 }
@@ -31,6 +34,7 @@ impl Prepared {
             id,
             tail,
             proven: AtomicBool::new(false),
+            traces: None,
             shape: Some(shape),
         }
     }
@@ -92,6 +96,7 @@ impl Interned {
             id: self.fresh_id(),
             tail: Arc::clone(&tail),
             proven: AtomicBool::new(false),
+            traces: traces(tail.split(|&byte| byte == 0).next().unwrap_or_default()),
             shape: None,
         });
         known.insert(tail, Arc::downgrade(&prepared));
@@ -106,6 +111,7 @@ pub struct Statements {
     /// The unnamed statement changes too often to share: its tail in a buffer that is used again, and its number.
     unnamed_tail: Vec<u8>,
     unnamed: Option<StatementId>,
+    unnamed_traces: Option<Box<Traces>>,
     /// Names whose Parse was not answered yet.
     unconfirmed: Vec<(Box<[u8]>, Arc<Prepared>)>,
 }
@@ -131,7 +137,8 @@ impl Statements {
     }
 
     /// Another unnamed statement, under a fresh number.
-    pub fn set_unnamed(&mut self, tail: &[u8], id: StatementId) {
+    pub fn set_unnamed(&mut self, tail: &[u8], id: StatementId, traces: Option<Box<Traces>>) {
+        self.unnamed_traces = traces;
         self.unnamed_tail.clear();
         self.unnamed_tail.extend_from_slice(tail);
         self.unnamed = Some(id);
@@ -145,6 +152,16 @@ impl Statements {
     #[must_use]
     pub fn unnamed(&self) -> Option<(StatementId, &[u8])> {
         self.unnamed.map(|id| (id, self.unnamed_tail.as_slice()))
+    }
+
+    /// What a statement may leave behind when it is executed.
+    #[must_use]
+    pub fn traces(&self, name: &[u8]) -> Option<&Traces> {
+        if name.is_empty() {
+            self.unnamed_traces.as_deref()
+        } else {
+            self.named.get(name)?.traces.as_deref()
+        }
     }
 
     /// The server refused to parse these.

@@ -8,6 +8,7 @@ mod error;
 mod reserved;
 pub mod scan;
 pub mod statement;
+pub mod traces;
 mod understand;
 mod verb;
 

@@ -100,6 +100,12 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Errors of pgherd's own, by SQLSTATE and blame.",
     ),
     (
+        "pgherd_pins_total",
+        Kind::Counter,
+        Unit::Count,
+        "Sessions that began to keep their server connection, by cause.",
+    ),
+    (
         "pgherd_refusals_total",
         Kind::Counter,
         Unit::Count,
@@ -239,6 +245,15 @@ impl DatabaseMetrics {
             ("blame", blame.to_owned()),
         ];
         metrics::counter!("pgherd_errors_total", &labels).increment(1);
+    }
+
+    /// A session keeps its server from now on.
+    pub fn pinned(&self, cause: &'static str) {
+        let labels = [
+            ("database", self.database.clone()),
+            ("cause", cause.to_owned()),
+        ];
+        metrics::counter!("pgherd_pins_total", &labels).increment(1);
     }
 
     /// A statement was refused by number.

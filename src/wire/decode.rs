@@ -363,6 +363,21 @@ pub fn parameter_description(body: &[u8]) -> Result<Vec<u32>, FrameError> {
 
 /// Calls `each` with the offset, in the body, of every column's 18 bytes behind its name (table OID, attribute number,
 /// type OID, type length, type modifier, format).
+/// The values of a DataRow; `None` for NULL.
+pub fn data_row(body: &[u8]) -> Result<Vec<Option<&[u8]>>, FrameError> {
+    let mut body = Body::new(b'D', body);
+    let count = body.count()?;
+    let mut values = Vec::with_capacity(count);
+    for _ in 0..count {
+        values.push(match usize::try_from(body.int32()?) {
+            Ok(length) => Some(body.bytes(length)?),
+            Err(_) => None,
+        });
+    }
+    body.end()?;
+    Ok(values)
+}
+
 pub fn row_description(body: &[u8], mut each: impl FnMut(usize)) -> Result<(), FrameError> {
     let whole = body.len();
     let mut body = Body::new(b'T', body);

@@ -1,0 +1,402 @@
+//! Session state that follows the client from server to server in transaction mode, and what cannot follow.
+//!
+//! A text that may have touched the state ([`sql::traces`](crate::sql::traces)) makes the session ask, once its
+//! transaction has ended, what is in force: the server itself says which settings outlived the transaction, rolled back
+//! or not, and what else is there. Settings are brought to the next server; anything else (temporary objects, locks,
+//! prepared statements of SQL) pins the session to this server until it is gone. What would surprise: RESET means the
+//! client's own start-up value, which no server knows, so it is set right behind.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::session::{SESSION_MODE, Session};
+use super::single::{ONLY, only_verb};
+use super::trouble::Trouble;
+use crate::backend::replies::Expect;
+use crate::backend::settings::{Settings, changes_reading, literal};
+use crate::error::{Severity, SqlState};
+use crate::sql::scan;
+use crate::sql::scan::{Discard, Verb, verb};
+use crate::sql::traces::{Traces, traces};
+use crate::wire::decode::{self, Status};
+use crate::wire::encode;
+use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+
+/// A statement that is there to be deallocated, and the Parse message that does it, behind its name.
+const SCRAP: &[u8] = b"pgherd_scrap";
+pub(super) const DEALLOCATE_SCRAP: &[u8] = b"DEALLOCATE pgherd_scrap\0\0\0";
+
+/// Times that the server is asked, since a late cancel request may hit the question.
+const TRIES_MAX: usize = 3;
+
+/// Custom settings of one session that are followed; with more it keeps its server.
+const CUSTOM_MAX: usize = 256;
+
+/// What holds a session to its server, as the question below names it.
+const CAUSES: &[&str] = &[
+    "a temporary object",
+    "an advisory lock",
+    "a cursor WITH HOLD",
+    "PREPARE",
+    "LISTEN",
+];
+
+/// Reads what the session has on its server: settings as `s`, causes to stay as `c`.
+const QUESTION: &str = "\
+SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source = 'session' \
+UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none' \
+UNION ALL SELECT 's', 'session_authorization', session_user::text WHERE session_user <> \
+ (SELECT usename FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()) \
+UNION ALL SELECT 'c', 'a temporary object', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_class \
+ WHERE relnamespace = pg_catalog.pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_catalog.pg_proc \
+ WHERE pronamespace = pg_catalog.pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_catalog.pg_type \
+ WHERE typnamespace = pg_catalog.pg_my_temp_schema()) \
+UNION ALL SELECT 'c', 'an advisory lock', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
+ WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()) \
+UNION ALL SELECT 'c', 'a cursor WITH HOLD', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
+UNION ALL SELECT 'c', 'PREPARE', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) \
+UNION ALL SELECT 'c', 'LISTEN', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
+
+/// What the session remembers of its own state.
+#[derive(Default)]
+pub(super) struct SessionState {
+    /// What the client asked for when it came: its defaults.
+    startup: Arc<Settings>,
+    /// Custom settings that its texts named: the server does not list them.
+    custom: BTreeSet<String>,
+    /// Why it keeps its server whatever the server says.
+    untold: Option<&'static str>,
+    /// The server must be asked once the transaction has ended.
+    asks: bool,
+    /// Settings that were reset and have a start-up value; set behind the next Query or Sync.
+    restore: Vec<u8>,
+    /// The client was told that its session keeps its server.
+    told: bool,
+    /// The next server may know values of sequences that it gave to others.
+    foreign_sequences: bool,
+}
+
+impl SessionState {
+    pub(super) fn new(startup: Arc<Settings>) -> Self {
+        Self {
+            startup,
+            ..Self::default()
+        }
+    }
+}
+
+impl Session {
+    /// Looks for what a Query touches. `true`: the session answers it alone.
+    pub(super) fn notice_text(&mut self, text: &[u8]) -> bool {
+        let Some(traces) = traces(text) else {
+            return false;
+        };
+        if !scan::is_single(text, true) {
+            for range in scan::split(text, true) {
+                self.drop_statements_by(text.get(range).unwrap_or_default());
+            }
+        } else if self.is_in_failed_transaction() {
+            // The server refuses all but the end of it: nothing else leaves a trace.
+            return false;
+        } else if self.answers_alone(text) {
+            return true;
+        } else {
+            self.drop_statements_by(text);
+        }
+        self.note(&traces);
+        false
+    }
+
+    /// The server refuses all but the end of its transaction.
+    pub(super) fn is_in_failed_transaction(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            let replies = &held.server.replies;
+            replies.status == Status::Failed && replies.settled()
+        })
+    }
+
+    /// DEALLOCATE, and DISCARD ALL where there is nothing else to drop.
+    fn answers_alone(&mut self, text: &[u8]) -> bool {
+        match verb(text) {
+            Verb::Deallocate { name: Some(name) } => self.statements.remove(&name),
+            Verb::Deallocate { name: None } => {
+                self.statements.clear();
+                self.pinned.is_none()
+            }
+            Verb::Discard(Discard::All) => {
+                self.statements.clear();
+                // In a transaction it is an error.
+                self.pinned.is_none()
+                    && self.held.is_none()
+                    && *self.settings == *self.state.startup
+            }
+            _ => false,
+        }
+    }
+
+    /// What drops the statements of the session on its server drops the client's.
+    pub(super) fn drop_statements_by(&mut self, statement: &[u8]) {
+        if matches!(
+            verb(statement),
+            Verb::Deallocate { name: None } | Verb::Discard(Discard::All)
+        ) {
+            self.statements.clear();
+            self.rereads = true;
+        }
+    }
+
+    /// A text with these traces is about to run.
+    pub(super) fn note(&mut self, traces: &Traces) {
+        let state = &mut self.state;
+        state.asks |= traces.asks;
+        state.custom.extend(traces.custom.iter().cloned());
+        for name in &traces.resets {
+            let restored = state.startup.only(name).change_from(&Settings::default());
+            state.restore.extend_from_slice(&restored);
+        }
+        let changes = |name: &String| name.is_empty() || changes_reading(name.as_bytes());
+        self.rereads |= traces.rereads.iter().any(changes);
+        if traces.sequences && self.pinned.is_none() && self.held.is_none() {
+            self.state.foreign_sequences = true;
+        }
+        if let Some(cause) = traces.untold {
+            self.state.untold = Some(cause);
+            self.pin(cause);
+        }
+        if self.state.custom.len() > CUSTOM_MAX {
+            self.state.untold = Some("its many custom settings");
+            self.pin("its many custom settings");
+        }
+    }
+
+    /// To be called with the server held, before a message that may ask for the last value of a sequence.
+    pub(super) fn forget_foreign_sequences(&mut self) {
+        if std::mem::take(&mut self.state.foreign_sequences)
+            && let Some(held) = &mut self.held
+        {
+            held.server.send_hidden_query(b"DISCARD SEQUENCES");
+        }
+    }
+
+    /// To be called before a message that may reset settings.
+    pub(super) fn mute_parameters(&mut self) {
+        if !self.state.restore.is_empty()
+            && let Some(held) = &mut self.held
+        {
+            held.server.mute_parameters();
+        }
+    }
+
+    /// To be called behind a Query or a Sync: what it reset has the client's start-up value again.
+    pub(super) fn restore_startup(&mut self) {
+        if self.state.restore.is_empty() {
+            return;
+        }
+        let restore = std::mem::take(&mut self.state.restore);
+        if let Some(held) = &mut self.held {
+            held.server
+                .send_query(&restore, Expect::Restore, self.client.outbox());
+        }
+    }
+
+    fn pin(&mut self, cause: &'static str) {
+        if self.pinned.replace(cause).is_some() {
+            return;
+        }
+        self.database.metrics.pinned(cause);
+        tracing::info!(
+            database = %self.database.config.name, client = self.entry.pid, cause,
+            "the session keeps its server from now on"
+        );
+        let quiet = ["warning", "error", "log"];
+        let level = self.settings.get("client_min_messages").unwrap_or_default();
+        if std::mem::replace(&mut self.state.told, true)
+            || quiet.iter().any(|&quiet| level.eq_ignore_ascii_case(quiet))
+        {
+            return;
+        }
+        let mut notice = Vec::new();
+        let text = format!("this session keeps its server connection for itself: it has {cause}");
+        encode::notice(&mut notice, Severity::Notice, SqlState::SUCCESSFUL, &text);
+        self.answer(notice);
+    }
+
+    /// The transaction has ended, and the server must be asked what it left.
+    pub(super) fn must_ask(&self) -> bool {
+        self.state.asks
+            && self.pinned != Some(SESSION_MODE)
+            && self.held.as_ref().is_some_and(|held| held.server.is_idle())
+    }
+
+    /// The server was lost with state that was read from nowhere yet.
+    pub(super) fn lost_untold_state(&mut self) -> bool {
+        std::mem::take(&mut self.state.asks)
+    }
+
+    /// Asks the server what is in force, and keeps it only where it must.
+    pub(super) async fn read_state(&mut self) -> Result<(), Trouble> {
+        let question = self.question();
+        for _ in 0..TRIES_MAX {
+            let Some(held) = &mut self.held else {
+                return Ok(());
+            };
+            held.server
+                .send_query(question.as_bytes(), Expect::Query, &mut Vec::new());
+            let answer = held.server.ask().await?;
+            let mut others = Vec::new();
+            let found = Found::read(&answer, &mut others);
+            self.client.outbox().extend_from_slice(&others);
+            match found {
+                Ok(Some(found)) => return self.keep(found).await,
+                Ok(None) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.state.asks = false;
+        self.state.untold = Some("a state that could not be read");
+        self.pin("a state that could not be read");
+        Ok(())
+    }
+
+    fn question(&self) -> String {
+        let mut question = QUESTION.to_owned();
+        let followed = self.settings.names().filter(|name| name.contains('.'));
+        let custom: BTreeSet<&str> = followed
+            .chain(self.state.custom.iter().map(String::as_str))
+            .collect();
+        for name in custom {
+            let mut quoted = Vec::new();
+            literal(&mut quoted, name);
+            let name = String::from_utf8_lossy(&quoted);
+            let _ = write!(
+                question,
+                " UNION ALL SELECT 's', {name}, v FROM pg_catalog.current_setting({name}, true) AS v \
+                 WHERE v IS NOT NULL"
+            );
+        }
+        question
+    }
+
+    async fn keep(&mut self, found: Found) -> Result<(), Trouble> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        self.state.asks = false;
+        let read = Settings::new(found.settings);
+        let wanted = self.state.startup.under(&read);
+        self.settings = if wanted == *self.state.startup {
+            Arc::clone(&self.state.startup)
+        } else {
+            Arc::new(wanted)
+        };
+        held.server.settings = if read == *self.settings {
+            Arc::clone(&self.settings)
+        } else {
+            Arc::new(read)
+        };
+        let before = held.server.reported().to_vec();
+        // Not `adopt`: what is prepared may be the session's own.
+        let change = self.settings.change_from(&held.server.settings);
+        if !change.is_empty() {
+            if held.server.run_hidden(&change).await?.is_some() {
+                self.state.untold = Some("a start-up setting that it cannot have any more");
+            }
+            held.server.settings = Arc::clone(&self.settings);
+        }
+        for pair in held.server.reported() {
+            if !before.contains(pair) {
+                encode::parameter_status(self.client.outbox(), &pair.0, &pair.1);
+            }
+        }
+        match self.state.untold.or(found.cause) {
+            Some(cause) => self.pin(cause),
+            None => {
+                self.pinned = None;
+                self.give_back();
+            }
+        }
+        Ok(())
+    }
+
+    /// DEALLOCATE of a statement that the client prepared with a Parse message. The server knows it by another name, and
+    /// keeps it for others: so it gets a statement to deallocate instead, for it has the answer to say.
+    pub(super) async fn deallocates_protocol_statement(
+        &mut self,
+        text: &[u8],
+    ) -> Result<bool, Trouble> {
+        let Verb::Deallocate { name: Some(name) } = only_verb(text) else {
+            return Ok(false);
+        };
+        if !self.transaction.is_idle() || !self.statements.remove(&name) {
+            return Ok(false);
+        }
+        self.hold(ONLY).await?;
+        let (Some(held), answers) = (&mut self.held, self.client.outbox()) else {
+            return Ok(false);
+        };
+        // One that was never deallocated may be there.
+        encode::close_statement(held.server.outbox(), SCRAP);
+        held.server.replies.expect(Expect::HiddenClose, answers);
+        encode::parse(held.server.outbox(), SCRAP, b"SELECT 1\0\0\0");
+        held.server
+            .replies
+            .expect(Expect::HiddenParse(None), answers);
+        Ok(true)
+    }
+}
+
+/// What the server said.
+#[derive(Default)]
+struct Found {
+    settings: Vec<(String, String)>,
+    cause: Option<&'static str>,
+}
+
+impl Found {
+    /// `None`: the server answered with an error. What is for the client is appended to `others`.
+    fn read(answer: &[u8], others: &mut Vec<u8>) -> Result<Option<Self>, FrameError> {
+        let mut found = Self::default();
+        let mut rest = answer;
+        let mut failed = false;
+        while let Some(header) = server_header(rest)? {
+            let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
+                break;
+            };
+            match header.tag {
+                b'D' => found.row(frame.get(HEADER_BYTES..).unwrap_or_default())?,
+                b'A' => others.extend_from_slice(frame),
+                b'E' => failed = true,
+                _ => {}
+            }
+            rest = behind;
+        }
+        Ok((!failed).then_some(found))
+    }
+
+    fn row(&mut self, body: &[u8]) -> Result<(), FrameError> {
+        let columns = decode::data_row(body)?;
+        let text = |at: usize| {
+            let value = columns.get(at).copied().flatten().unwrap_or_default();
+            std::str::from_utf8(value).map(str::to_owned)
+        };
+        let (Ok(kind), Ok(name), Ok(value)) = (text(0), text(1), text(2)) else {
+            self.cause = Some("a setting in another encoding");
+            return Ok(());
+        };
+        if kind == "s" {
+            self.settings.push((name, value));
+        } else {
+            self.cause = CAUSES.iter().copied().find(|cause| *cause == name);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn drops_statements(text: &[u8]) -> bool {
+    !scan::is_plain_query(text)
+        && matches!(
+            only_verb(text),
+            Verb::Deallocate { .. } | Verb::Discard(Discard::All)
+        )
+}

@@ -1,0 +1,409 @@
+//! What a statement may leave behind in its server's session, or take away from it, as far as its text tells: settings,
+//! locks, temporary objects, prepared statements. It says where a look at the server is due, not what will be found.
+//!
+//! `None` is a promise: such a text leaves nothing that another client could notice. What surprises: words count
+//! wherever they stand, in a string too, since a text that is looked at in vain costs little, and one that is not costs
+//! a wrong answer.
+
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::scan::{self, Verb, is_single, split, verb};
+use super::verb::Discard;
+
+/// What is to be done about a text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traces {
+    /// The server must be asked what is there, once the transaction has ended.
+    pub asks: bool,
+    /// Settings of no module, which the server does not list: lower case, with a dot.
+    pub custom: Vec<String>,
+    /// What stays and what no server can be asked for: why the session must keep its server.
+    pub untold: Option<&'static str>,
+    /// Settings that are reset; empty for all.
+    pub resets: Vec<String>,
+    /// Settings that change; empty for some that are not known.
+    pub rereads: Vec<String>,
+    /// Asks for a value that a sequence gave to this session.
+    pub sequences: bool,
+}
+
+/// Words of functions and schemas by which a query reaches the session.
+const WORDS: &[&str] = &[
+    "set_config",
+    "advisory",
+    "temp",
+    "setseed",
+    "lastval",
+    "currval",
+    "dblink",
+    "u&\"",
+];
+const SET_CONFIG: usize = 0;
+const ADVISORY: usize = 1;
+const TEMP: usize = 2;
+const SETSEED: usize = 3;
+const LASTVAL: usize = 4;
+const CURRVAL: usize = 5;
+const DBLINK: usize = 6;
+
+static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::LeftmostFirst)
+        .build(WORDS)
+        .ok()
+});
+
+/// What this Query or Parse text may leave behind; `None` where that is surely nothing.
+#[must_use]
+pub fn traces(text: &[u8]) -> Option<Box<Traces>> {
+    let plain = scan::is_plain_query(text);
+    if plain && !has_call_or_temp(text) {
+        return None;
+    }
+    let mut traces = Traces::default();
+    if !plain {
+        if is_single(text, true) {
+            traces.asks = traces.command(text);
+        } else {
+            for range in split(text, true) {
+                traces.asks |= traces.command(text.get(range).unwrap_or_default());
+            }
+        }
+    }
+    traces.asks |= traces.words(text);
+    (traces != Traces::default()).then(|| Box::new(traces))
+}
+
+impl Traces {
+    /// What the first words tell; `false` where a statement of this kind leaves nothing by itself.
+    fn command(&mut self, statement: &[u8]) -> bool {
+        match verb(statement) {
+            Verb::SetSession { name } => {
+                let name = String::from_utf8_lossy(&name).to_lowercase();
+                self.setting(&name);
+                if ends_in_default(statement) {
+                    self.resets.push(name);
+                }
+            }
+            Verb::Reset { name: Some(name) } => {
+                let name = String::from_utf8_lossy(&name).to_lowercase();
+                self.setting(&name);
+                self.resets.push(name);
+            }
+            // Undone with the transaction, but read by until then.
+            Verb::SetLocal { name } => {
+                self.rereads
+                    .push(String::from_utf8_lossy(&name).to_lowercase());
+                return false;
+            }
+            Verb::Reset { name: None } | Verb::Discard(Discard::All) => {
+                self.rereads.push(String::new());
+                self.resets.push(String::new());
+            }
+            Verb::Load => self.untold = Some("LOAD"),
+            Verb::Do => {
+                // Its body may say SET of anything.
+                if contains(statement, b"set") {
+                    self.rereads.push(String::new());
+                    self.custom_sets(statement);
+                }
+            }
+            Verb::Declare => return contains(statement, b"hold"),
+            Verb::Create { temp } => return temp,
+            Verb::Select
+            | Verb::Insert
+            | Verb::Update
+            | Verb::Delete
+            | Verb::Merge
+            | Verb::Values
+            | Verb::With
+            | Verb::Table
+            | Verb::Empty
+            | Verb::Begin { .. }
+            | Verb::Commit { .. }
+            | Verb::Rollback { .. }
+            | Verb::RollbackTo { .. }
+            | Verb::Savepoint { .. }
+            | Verb::Release { .. }
+            | Verb::SetTransaction { .. }
+            | Verb::SetConstraints
+            | Verb::Show { .. }
+            | Verb::Notify
+            | Verb::Copy
+            | Verb::Fetch
+            | Verb::Move
+            | Verb::Lock
+            | Verb::Explain
+            | Verb::Alter
+            | Verb::Truncate
+            | Verb::Vacuum
+            | Verb::Analyze
+            | Verb::Cluster
+            | Verb::Checkpoint
+            | Verb::Comment
+            | Verb::Grant
+            | Verb::Revoke
+            | Verb::Reindex
+            | Verb::Refresh => return false,
+            _ => {}
+        }
+        true
+    }
+
+    fn setting(&mut self, name: &str) {
+        if name.contains('.') {
+            self.custom.push(name.to_owned());
+        } else {
+            self.rereads.push(name.to_owned());
+        }
+    }
+
+    /// `SET [SESSION] a.b` anywhere in a body.
+    fn custom_sets(&mut self, body: &[u8]) {
+        let body = String::from_utf8_lossy(body).to_lowercase();
+        let mut words = body.split_whitespace().peekable();
+        while let Some(word) = words.next() {
+            if word != "set" {
+                continue;
+            }
+            if words.peek() == Some(&"session") {
+                words.next();
+            }
+            let name = words.peek().copied().unwrap_or_default();
+            let name = name.split('=').next().unwrap_or_default();
+            if name.contains('.') {
+                self.custom.push(name.to_owned());
+            }
+        }
+    }
+
+    /// What the words of functions and schemas tell.
+    fn words(&mut self, text: &[u8]) -> bool {
+        let Some(finder) = &*FINDER else {
+            return true;
+        };
+        let mut leaves = false;
+        for found in finder.find_iter(text) {
+            let behind = text.get(found.end()..).unwrap_or_default();
+            match found.pattern().as_usize() {
+                ADVISORY if starts_with(behind, b"_xact") => continue,
+                TEMP if !names_temporary(text) => continue,
+                SET_CONFIG => {
+                    let Some(call) = SetConfig::read(behind) else {
+                        // Its name is not written here.
+                        self.untold = Some("set_config of a computed name");
+                        self.rereads.push(String::new());
+                        leaves = true;
+                        continue;
+                    };
+                    if call.is_local {
+                        if !call.name.contains('.') {
+                            self.rereads.push(call.name);
+                        }
+                    } else {
+                        self.setting(&call.name);
+                        leaves = true;
+                    }
+                    continue;
+                }
+                SETSEED => self.untold = Some("setseed"),
+                LASTVAL | CURRVAL => {
+                    self.sequences = true;
+                    self.untold = Some("the values of sequences");
+                }
+                DBLINK => self.untold = Some("dblink"),
+                _ => {}
+            }
+            leaves = true;
+        }
+        leaves
+    }
+}
+
+/// `('name', …, true)`, as far as it is written in constants.
+struct SetConfig {
+    name: String,
+    is_local: bool,
+}
+
+impl SetConfig {
+    /// Reads what stands behind the function's name.
+    fn read(behind: &[u8]) -> Option<Self> {
+        let mut tokens = scan::tokens(behind, true);
+        let open = tokens.next()?;
+        let first = tokens.next()?;
+        if open.kind != scan::Kind::Symbol(b'(') || first.kind != scan::Kind::String {
+            return None;
+        }
+        let name = behind.get(first.span)?;
+        let name = name.strip_prefix(b"'")?.strip_suffix(b"'")?;
+        let name = std::str::from_utf8(name).ok()?.to_lowercase();
+        let mut tokens = tokens.peekable();
+        if tokens.peek()?.kind != scan::Kind::Symbol(b',') || name.contains('\'') {
+            return None;
+        }
+        let (mut depth, mut last) = (0_usize, None);
+        for token in tokens {
+            match token.kind {
+                scan::Kind::Symbol(b'(' | b'[') => depth += 1,
+                scan::Kind::Symbol(b')') if depth == 0 => break,
+                scan::Kind::Symbol(b')' | b']') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            last = Some(token);
+        }
+        let is_local = last.is_some_and(|token| {
+            token.kind == scan::Kind::Word
+                && behind
+                    .get(token.span)
+                    .is_some_and(|word| word.eq_ignore_ascii_case(b"true"))
+        });
+        Some(Self { name, is_local })
+    }
+}
+
+/// Whether a plain query could call a function or name a temporary schema: two quick searches answer for most.
+fn has_call_or_temp(text: &[u8]) -> bool {
+    memchr::memchr(b'(', text).is_some()
+        || memchr::memchr2_iter(b'p', b'P', text).any(|at| {
+            let word = at.checked_sub(3).and_then(|from| text.get(from..at));
+            word.is_some_and(|word| word.eq_ignore_ascii_case(b"tem"))
+        })
+}
+
+/// `SET x TO DEFAULT` is RESET.
+fn ends_in_default(statement: &[u8]) -> bool {
+    scan::tokens(statement, true).last().is_some_and(|token| {
+        let word = statement.get(token.span).unwrap_or_default();
+        token.kind == scan::Kind::Word && word.eq_ignore_ascii_case(b"default")
+    })
+}
+
+/// Whether a text has `pg_temp`, or INTO and TEMP or TEMPORARY behind it: words such as `temperature` are common.
+fn names_temporary(text: &[u8]) -> bool {
+    if contains(text, b"pg_temp") {
+        return true;
+    }
+    let mut after_into = false;
+    for token in scan::tokens(text, true) {
+        let word = text.get(token.span).unwrap_or_default();
+        let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
+        if after_into && (is(b"temp") || is(b"temporary")) {
+            return true;
+        }
+        after_into = is(b"into") || (after_into && (is(b"local") || is(b"global")));
+    }
+    false
+}
+
+fn starts_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len())
+        .any(|window| window.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_statements_leave_nothing() {
+        for text in [
+            "SELECT abalance FROM pgbench_accounts WHERE aid = 123;",
+            "INSERT INTO t VALUES (1, now())",
+            "SELECT count(*), coalesce(max(x), 0) FROM t",
+            "BEGIN",
+            "COMMIT; BEGIN ISOLATION LEVEL SERIALIZABLE",
+            "CREATE TABLE t (id int)",
+            "SELECT pg_catalog.set_config('app.tenant', $1, true)",
+            "SET TRANSACTION READ ONLY",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "COPY t FROM STDIN",
+            "SELECT temperature FROM t WHERE id IN (SELECT attempt FROM u)",
+            "INSERT INTO temperatures VALUES (1)",
+            "SELECT pg_advisory_xact_lock(1)",
+            "",
+        ] {
+            assert_eq!(traces(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_stay_is_looked_at() {
+        for text in [
+            "SET work_mem = '5MB'",
+            "SELECT 1; SET work_mem = '5MB'",
+            "RESET ALL",
+            "SELECT Set_Config('work_mem', '5MB', false)",
+            "SELECT pg_advisory_lock(1)",
+            "SELECT * INTO TEMP x FROM t",
+            "SELECT 1 AS a INTO pg_temp.x",
+            "SELECT * INTO -- so\n LOCAL TEMPORARY x FROM t",
+            "INSERT INTO t SELECT pg_try_advisory_lock(2)",
+            "CREATE TEMP TABLE x (a int)",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "PREPARE p AS SELECT 1",
+            "DEALLOCATE p",
+            "LISTEN c",
+            "UNLISTEN *",
+            "DISCARD ALL",
+            "DROP TABLE x",
+            "CLOSE ALL",
+            "DO $$ BEGIN PERFORM 1; END $$",
+            "CALL p()",
+            "EXPLAIN ANALYZE SELECT set_config('a', 'b', false)",
+            "nonsense",
+        ] {
+            assert!(traces(text.as_bytes()).is_some_and(|it| it.asks), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_no_server_lists_are_named() {
+        let custom = |text: &str| traces(text.as_bytes()).unwrap().custom.clone();
+        assert_eq!(custom("SET app.Tenant = 'x'"), ["app.tenant"]);
+        assert_eq!(
+            custom("SELECT set_config('App.tenant', f(1), false), set_config('a.b','',false)"),
+            ["app.tenant", "a.b"]
+        );
+        assert_eq!(
+            custom("DO $$ BEGIN SET my.x = 1; SET SESSION my.y TO 2; END $$"),
+            ["my.x", "my.y"]
+        );
+    }
+
+    #[test]
+    fn what_no_server_can_be_asked_for_is_told() {
+        let untold = |text: &str| traces(text.as_bytes()).and_then(|traces| traces.untold);
+        assert_eq!(
+            untold("SELECT set_config($1, 'x', false)"),
+            Some("set_config of a computed name")
+        );
+        assert_eq!(untold("SELECT setseed(0.5)"), Some("setseed"));
+        assert_eq!(untold("LOAD 'x'"), Some("LOAD"));
+        assert_eq!(untold("SET a.b = 1"), None);
+    }
+
+    #[test]
+    fn what_changes_how_statements_are_read_is_named() {
+        let rereads = |text: &str| traces(text.as_bytes()).unwrap().rereads.clone();
+        assert_eq!(rereads("SET TimeZone = 'UTC'"), ["timezone"]);
+        assert_eq!(rereads("SET LOCAL DateStyle = 'ISO'"), ["datestyle"]);
+        assert_eq!(
+            rereads("SELECT set_config('timezone', 'UTC', true)"),
+            ["timezone"]
+        );
+        assert_eq!(rereads("RESET ALL"), [""]);
+        let resets = |text: &str| traces(text.as_bytes()).unwrap().resets.clone();
+        assert_eq!(resets("SET work_mem TO DEFAULT"), ["work_mem"]);
+        assert_eq!(resets("DISCARD ALL"), [""]);
+        assert!(resets("SET work_mem TO 'default'").is_empty());
+    }
+}

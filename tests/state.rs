@@ -1,0 +1,151 @@
+//! Live: the state of a session follows its client through a pool of one server that another client uses in between,
+//! exactly as if each had a PostgreSQL session of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use support::client::{Client, bind, describe, execute, parse, sync};
+use support::proxy::Proxy;
+use support::{database, servers, sql, until};
+
+const SCHEMA: &str = "CREATE TABLE t (id int primary key, v text); CREATE SEQUENCE s; CREATE SCHEMA other; \
+     CREATE TABLE other.t (id int primary key, v text, more text)";
+
+/// What every client asked for when it came.
+const STARTUP: &[(&str, &str)] = &[
+    ("TimeZone", "Europe/Prague"),
+    ("application_name", "mine"),
+    ("options", "-c work_mem=6MB -c app.start=first"),
+];
+
+fn started(name: &str) -> (Proxy, String) {
+    let server = &servers().all()[..1];
+    let name = database(server, name, SCHEMA);
+    let config = Proxy::config(&name, server, "").replace(
+        &format!("[databases.{name}]\n"),
+        &format!("[databases.{name}]\npool = {{ size = 1 }}\n"),
+    );
+    (Proxy::start(&config), name)
+}
+
+fn client(port: u16, name: &str) -> Client {
+    let mut client = Client::connect(port);
+    let who = [("user", "postgres"), ("database", name)];
+    client.login(&[&who, STARTUP].concat(), "");
+    client
+}
+
+/// Everything that these tests change. PostgreSQL keeps the name of a custom setting that once was there, with an empty
+/// value: nobody can tell that from none here.
+const SHOWN: &str = "SELECT current_setting('TimeZone'), current_setting('DateStyle'), current_setting('work_mem'), \
+     current_setting('search_path'), current_setting('application_name'), current_user, session_user, \
+     coalesce(current_setting('app.start', true), ''), coalesce(current_setting('app.x', true), ''), \
+     current_setting('default_transaction_isolation'), current_setting('client_min_messages')";
+
+const SCRIPTS: &[&[&str]] = &[
+    &["SET work_mem = '7MB'"],
+    &["SET TimeZone = 'Asia/Tokyo'"],
+    &["SET TIME ZONE 'Asia/Tokyo'", "SET DateStyle = 'German'"],
+    &[
+        "SET search_path = other, \"$user\", public",
+        "SELECT * FROM t",
+    ],
+    &["SET app.x = 'it''s \\ mine'", "SET app.x = ''"],
+    &["BEGIN", "SET work_mem = '7MB'", "COMMIT"],
+    &["BEGIN", "SET work_mem = '7MB'", "ROLLBACK"],
+    &[
+        "BEGIN",
+        "SET work_mem = '7MB'",
+        "SAVEPOINT a",
+        "SET work_mem = '8MB'",
+        "SET TimeZone = 'UTC'",
+        "ROLLBACK TO a",
+        "COMMIT",
+    ],
+    &["BEGIN", "SET LOCAL work_mem = '7MB'", "COMMIT"],
+    &["BEGIN; SET work_mem = '7MB'; COMMIT; SELECT 1"],
+    &["SET work_mem = '7MB'; SELECT 1/0"],
+    &["SET nonsense = 1", "SET work_mem = 'nonsense'"],
+    &["RESET work_mem", "RESET TimeZone", "RESET application_name"],
+    &["SET work_mem = '7MB'", "RESET work_mem", "RESET app.start"],
+    &["SET app.start = 'second'", "RESET ALL"],
+    &["SET TimeZone = 'UTC'", "DISCARD ALL"],
+    &["BEGIN", "RESET TimeZone", SHOWN, "COMMIT"],
+    &["BEGIN", "RESET ALL", SHOWN, "ROLLBACK"],
+    &["SET ROLE keeper", "SELECT * FROM t"],
+    &["SET SESSION AUTHORIZATION keeper", "SET work_mem = '7MB'"],
+    &[
+        "SET SESSION AUTHORIZATION keeper",
+        "SET ROLE other_keeper",
+        "RESET SESSION AUTHORIZATION",
+    ],
+    &["SELECT set_config('work_mem', '7MB', false)"],
+    &["SELECT set_config('app.x', 'y', false)"],
+    &["SELECT set_config('work_mem', '7MB', true)"],
+    &[
+        "BEGIN",
+        "SELECT set_config('app.x', 'y', true)",
+        SHOWN,
+        "COMMIT",
+    ],
+    &["DO $$ BEGIN SET work_mem = '7MB'; SET app.x = 'z'; END $$"],
+    &["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
+    &["SET client_min_messages = warning", "SET NAMES 'LATIN1'"],
+    &["SET TimeZone TO DEFAULT", "SET work_mem TO DEFAULT"],
+];
+
+/// One request of each kind of protocol.
+fn ask(client: &mut Client, text: &str, extended: bool) -> String {
+    if !extended || text.contains(';') {
+        return client.query(text).to_string();
+    }
+    client.send(
+        &[
+            parse("", text, &[]),
+            bind("", "", &[]),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    client.reply().to_string()
+}
+
+#[test]
+fn settings_follow_their_client_and_reach_nobody_else() {
+    let (proxy, name) = started("follow");
+    let server = &servers().all()[0];
+    for role in ["keeper", "other_keeper"] {
+        sql(server, &name, &format!("DROP ROLE IF EXISTS {role}"));
+        sql(server, &name, &format!("CREATE ROLE {role}"));
+    }
+    sql(server, &name, "GRANT other_keeper TO keeper");
+    let mut stranger = proxy.client(&name, "postgres", "");
+    let untouched = stranger.query(SHOWN).to_string();
+    for script in SCRIPTS {
+        for extended in [false, true] {
+            let mut through = client(proxy.port, &name);
+            let mut straight = client(server.port(), &name);
+            for text in script.iter().chain(&[SHOWN]) {
+                let expected = ask(&mut straight, text, extended);
+                let seen = ask(&mut through, text, extended);
+                assert_eq!(seen, expected, "{text} of {script:?}");
+                if seen.ends_with("Z(I)") {
+                    let now = stranger.query(SHOWN).to_string();
+                    assert_eq!(now, untouched, "{text} of {script:?}");
+                }
+            }
+            assert_eq!(through.parameters, straight.parameters, "{script:?}");
+        }
+    }
+    for role in ["keeper", "other_keeper"] {
+        sql(server, &name, &format!("DROP ROLE {role}"));
+    }
+}
