@@ -12,7 +12,7 @@ mod support;
 
 use support::client::{Client, bind, describe, execute, parse, sync};
 use support::proxy::Proxy;
-use support::{database, servers, sql, until};
+use support::{database, servers, sql};
 
 const SCHEMA: &str = "CREATE TABLE t (id int primary key, v text); CREATE SEQUENCE s; CREATE SCHEMA other; \
      CREATE TABLE other.t (id int primary key, v text, more text)";
@@ -148,4 +148,120 @@ fn settings_follow_their_client_and_reach_nobody_else() {
     for role in ["keeper", "other_keeper"] {
         sql(server, &name, &format!("DROP ROLE {role}"));
     }
+}
+
+/// What pins, how it is seen that it is there, and what ends it.
+const PINS: &[(&str, &str, &str)] = &[
+    (
+        "CREATE TEMP TABLE mine (a int)",
+        "SELECT count(*) FROM mine",
+        "DROP TABLE mine",
+    ),
+    (
+        "SELECT 1 AS a INTO TEMP mine",
+        "SELECT a FROM mine",
+        "DISCARD TEMP",
+    ),
+    (
+        "SELECT pg_advisory_lock(7)",
+        "SELECT 1",
+        "SELECT pg_advisory_unlock(7)",
+    ),
+    (
+        "SELECT pg_advisory_lock(7)",
+        "SELECT 1",
+        "SELECT pg_advisory_unlock_all()",
+    ),
+    (
+        "DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
+        "FETCH 1 FROM c",
+        "CLOSE c",
+    ),
+    ("PREPARE p AS SELECT 5", "EXECUTE p", "DEALLOCATE p"),
+    ("LISTEN herd", "SELECT 1", "UNLISTEN *"),
+    (
+        "CREATE FUNCTION pg_temp.f() RETURNS int RETURN 4",
+        "SELECT pg_temp.f()",
+        "DISCARD ALL",
+    ),
+];
+
+#[test]
+fn what_cannot_move_keeps_the_server_until_it_is_gone() {
+    let server = &servers().all()[..1];
+    let name = database(server, "pins", SCHEMA);
+    let config = Proxy::config(&name, server, "").replace(
+        &format!("[databases.{name}]\n"),
+        &format!("[databases.{name}]\npool = {{ size = 1, wait_timeout = \"300ms\" }}\n"),
+    );
+    let proxy = Proxy::start(&config);
+    let mut stranger = proxy.client(&name, "postgres", "");
+    for (begin, use_it, end) in PINS {
+        for extended in [false, true] {
+            let mut owner = proxy.client(&name, "postgres", "");
+            let begun = ask(&mut owner, begin, extended);
+            assert!(
+                begun.ends_with("Z(I)") && !begun.contains("E("),
+                "{begin}: {begun}"
+            );
+            let notice = owner.frame();
+            assert_eq!(notice.tag, b'N', "{begin}");
+            let used = ask(&mut owner, use_it, extended);
+            assert!(!used.contains("E("), "{begin}, {use_it}: {used}");
+            let waited = stranger.query("SELECT 1").sqlstate();
+            assert_eq!(waited.as_deref(), Some("53300"), "{begin}");
+            let ended = ask(&mut owner, end, extended);
+            assert!(!ended.contains("E("), "{begin}, {end}: {ended}");
+            assert_eq!(stranger.query("SELECT 1").lines(), ["1"], "{begin}, {end}");
+            assert_eq!(owner.query("SELECT 1").lines(), ["1"]);
+        }
+    }
+    // In a transaction that is rolled back, and with an end of its own: nothing stays.
+    let mut owner = proxy.client(&name, "postgres", "");
+    for script in [
+        ["CREATE TEMP TABLE mine (a int)", "ROLLBACK"],
+        ["CREATE TEMP TABLE mine (a int) ON COMMIT DROP", "COMMIT"],
+        ["SELECT pg_advisory_xact_lock(7)", "COMMIT"],
+        ["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "ROLLBACK"],
+    ] {
+        owner.query("BEGIN").ok();
+        owner.query(script[0]).ok();
+        owner.query(script[1]).ok();
+        assert_eq!(stranger.query("SELECT 1").lines(), ["1"], "{script:?}");
+    }
+}
+
+#[test]
+fn nobody_reads_the_last_value_of_a_sequence_that_another_client_asked_for() {
+    let (proxy, name) = started("sequences");
+    let mut one = proxy.client(&name, "postgres", "");
+    assert_eq!(one.query("SELECT nextval('s')").lines(), ["1"]);
+    for text in ["SELECT currval('s')", "SELECT lastval()"] {
+        for extended in [false, true] {
+            let mut other = proxy.client(&name, "postgres", "");
+            let seen = ask(&mut other, text, extended);
+            assert!(seen.contains("55000"), "{seen}");
+        }
+    }
+    // Who has asked once keeps its server from then on, so the next time it is as on PostgreSQL.
+    let mut other = proxy.client(&name, "postgres", "");
+    other.query("SELECT lastval()");
+    other.query("SELECT nextval('s')").ok();
+    assert_eq!(other.query("SELECT lastval()").lines(), ["2"]);
+}
+
+#[test]
+fn settings_outlive_the_server_that_they_were_made_on() {
+    let (proxy, name) = started("unread");
+    let server = &servers().all()[0];
+    let mut owner = proxy.client(&name, "postgres", "");
+    owner.query("SET work_mem = '7MB'").ok();
+    let others =
+        "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let kill = format!("SELECT count(pg_terminate_backend(pid, 5000)) {others}");
+    // When somebody else gets the only server, the state was read: it outlives its server.
+    let mut stranger = proxy.client(&name, "postgres", "");
+    assert_eq!(stranger.query("SHOW work_mem").lines(), ["4MB"]);
+    sql(server, &name, &kill);
+    assert_eq!(owner.query("SHOW work_mem").lines(), ["7MB"]);
 }
