@@ -769,3 +769,70 @@ fn a_begin_behind_an_error_of_its_pipeline_begins_nothing() {
     let reply = client.reply();
     assert_eq!(reply.tags(), ["BEGIN", "INSERT 0 1", "COMMIT"], "{reply}");
 }
+
+/// Executes the statement `name` with one text parameter.
+fn call(client: &mut Client, name: &str, key: &str) -> Reply {
+    client.send(
+        &[
+            bind("", name, &[Some(key.as_bytes())]),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    client.reply()
+}
+
+#[test]
+fn a_description_that_a_table_has_outgrown_is_an_error_once_and_then_forgotten() {
+    let shop = start("outgrown");
+    let (one, two) = shop.two();
+    let (one, two) = (one.to_string(), two.to_string());
+    for (number, text) in [
+        "SELECT * FROM customers WHERE id = $1",
+        "SELECT * FROM customers WHERE name IS NOT NULL AND $1::text IS NOT NULL",
+        "UPDATE customers SET credit = credit WHERE id = $1 RETURNING *",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = shop.client();
+        // Parsed by one shard; the others have it to parse yet.
+        client.send(&[parse("s", text, &[]), describe(b'S', "s"), sync()].concat());
+        let columns = client.reply().of(b'T').next().unwrap().names().len();
+        call(&mut client, "s", &one).ok();
+        for server in servers().all() {
+            let alter = format!("ALTER TABLE customers ADD COLUMN more{number} int DEFAULT 7");
+            sql(server, &shop.name, &alter);
+        }
+        let mut fresh = shop.client();
+        for client in [&mut client, &mut fresh] {
+            // Told from memory, and refused when a server is asked.
+            client.send(&[parse("t", text, &[]), describe(b'S', "t"), sync()].concat());
+            let told = client.reply().of(b'T').next().unwrap().names().len();
+            for key in [&two, &one, &two] {
+                let reply = call(client, "t", key);
+                if told == columns {
+                    assert_eq!(
+                        reply.sqlstate().as_deref(),
+                        Some("0A000"),
+                        "{text}: {reply}"
+                    );
+                    assert!(reply.to_string().contains("cached plan"), "{reply}");
+                } else {
+                    assert!(
+                        reply.rows().iter().all(|row| row.len() == columns + 1),
+                        "{reply}"
+                    );
+                    assert!(!reply.rows().is_empty(), "{reply}");
+                }
+            }
+        }
+        let mut last = shop.client();
+        let reply = last.run(text, &[Some(&two)]);
+        assert!(
+            reply.rows().iter().all(|row| row.len() == columns + 1),
+            "{reply}"
+        );
+    }
+}

@@ -299,6 +299,32 @@ impl Server {
         name
     }
 
+    /// Prepares a statement and asks what it is: the server's answers to Parse and Describe, an ErrorResponse among
+    /// them. Nothing may be owed. `end` is a Sync or, in a pipeline, a Flush.
+    pub async fn describe(
+        &mut self,
+        id: StatementId,
+        tail: &[u8],
+        end: &[u8],
+    ) -> Result<Vec<u8>, Lost> {
+        let nowhere = &mut Vec::new();
+        let name = self.ensure(id, tail, false, nowhere);
+        encode::describe_statement(self.outbox(), &name);
+        self.replies.expect(Expect::Describe, nowhere);
+        self.outbox().extend_from_slice(end);
+        if end == encode::SYNC {
+            self.replies.expect(Expect::HiddenSync, nowhere);
+        }
+        self.ask().await
+    }
+
+    /// Takes a statement from the server again.
+    pub fn unlearn(&mut self, id: StatementId) {
+        self.prepared.retain(|known| *known != id);
+        encode::close_statement(self.channel.outbox(), &statement_name(id));
+        self.replies.expect(Expect::HiddenClose, &mut Vec::new());
+    }
+
     /// The statements that the server refused to parse since the last call.
     #[must_use]
     pub fn take_failed_parses(&mut self) -> Vec<StatementId> {

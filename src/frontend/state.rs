@@ -309,12 +309,11 @@ impl Session {
                 encode::parameter_status(self.client.outbox(), &pair.0, &pair.1);
             }
         }
-        match self.state.untold.or(found.cause) {
-            Some(cause) => self.pin(cause),
-            None => {
-                self.pinned = None;
-                self.give_back();
-            }
+        if let Some(cause) = self.state.untold.or(found.cause) {
+            self.pin(cause);
+        } else {
+            self.pinned = None;
+            self.give_back();
         }
         Ok(())
     }

@@ -100,6 +100,8 @@ pub enum SessionError {
     PortalExists(String),
     #[error("bind message supplies parameters, but the prepared statement requires 0")]
     ParameterCount,
+    #[error("cached plan must not change result type")]
+    ResultTypeChanged,
     #[error("a table of this statement was made after pgherd read the schema")]
     SchemaChanged,
     #[error("terminating connection due to administrator command")]
@@ -129,6 +131,7 @@ impl Report for SessionError {
             SessionError::NoPortal(_) => SqlState::INVALID_CURSOR_NAME,
             SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
             SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
+            SessionError::ResultTypeChanged => SqlState::FEATURE_NOT_SUPPORTED,
             SessionError::SchemaChanged => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             SessionError::Cancelled => SqlState::QUERY_CANCELED,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,

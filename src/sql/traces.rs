@@ -104,12 +104,10 @@ impl Traces {
                 self.resets.push(String::new());
             }
             Verb::Load => self.untold = Some("LOAD"),
-            Verb::Do => {
-                // Its body may say SET of anything.
-                if contains(statement, b"set") {
-                    self.rereads.push(String::new());
-                    self.custom_sets(statement);
-                }
+            // Its body may say SET of anything.
+            Verb::Do if contains(statement, b"set") => {
+                self.rereads.push(String::new());
+                self.custom_sets(statement);
             }
             Verb::Declare => return contains(statement, b"hold"),
             Verb::Create { temp } => return temp,

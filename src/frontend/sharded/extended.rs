@@ -8,11 +8,12 @@ use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
 use crate::backend::replies::{Expect, StatementId};
-use crate::frontend::session::Session;
+use crate::frontend::session::{Held, Session};
 use crate::frontend::single::lossy;
 use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Transaction;
 use crate::frontend::trouble::{SessionError, Trouble};
+use crate::names::ShardId;
 use crate::planner::{Bound, Effect, Number, Parameters, Plan, Refusal, Target};
 use crate::wire::decode::{self, Named, Parameter};
 use crate::wire::encode;
@@ -110,6 +111,7 @@ impl Session {
                 return Err(Refusal::about(Number::ParameterType, what).into());
             }
         }
+        self.sharded.described = Some(prepared.id);
         Ok(shape.description.get_or_init(|| description))
     }
 
@@ -211,21 +213,62 @@ impl Session {
                 if !self.stand_on(shard, plan.effect).await? {
                     return Ok(None);
                 }
-                self.bind_on_held(prepared, names);
+                let knows = |held: &Held| held.server.knows(prepared.id);
+                let is_fresh = self.sharded.described == Some(prepared.id);
+                let doubtful = !is_fresh && !self.held.as_ref().is_some_and(knows);
+                if doubtful
+                    && !self
+                        .describes_the_same(shard, prepared, description)
+                        .await?
+                {
+                    return Ok(None);
+                }
+                let unnamed = names.statement.is_empty() && is_fresh;
+                self.bind_on_held(prepared, names, unnamed);
                 Ok(Some(Run::Held))
             }
         }
     }
 
-    fn bind_on_held(&mut self, prepared: &Prepared, names: &decode::BindNames<'_>) {
+    /// A table may have changed since a statement was described, and this server has not parsed it yet. `false`: the
+    /// client was told of the server's error.
+    async fn describes_the_same(
+        &mut self,
+        shard: ShardId,
+        prepared: &Prepared,
+        description: &Description,
+    ) -> Result<bool, Trouble> {
+        self.settle().await?;
+        if self.is_skipping() {
+            return Ok(false);
+        }
+        // Settled, it may have been given back.
+        let server = &mut self.hold(shard).await?.server;
+        let answer = server
+            .describe(prepared.id, &prepared.tail, encode::FLUSH)
+            .await?;
+        match described_rows(&answer)? {
+            Ok(rows) if description.fits(&rows) => Ok(true),
+            Ok(_) => {
+                server.unlearn(prepared.id);
+                self.database.forget_statements();
+                Err(SessionError::ResultTypeChanged.into())
+            }
+            Err(error) => {
+                self.client.outbox().extend_from_slice(&error);
+                Ok(false)
+            }
+        }
+    }
+
+    /// `unnamed`: what was described a moment ago and may never come again takes no place among the statements that
+    /// the server keeps.
+    fn bind_on_held(&mut self, prepared: &Prepared, names: &decode::BindNames<'_>, unnamed: bool) {
         let Some(held) = &mut self.held else { return };
         let answers = self.client.outbox();
-        let statement = held.server.ensure(
-            prepared.id,
-            &prepared.tail,
-            names.statement.is_empty(),
-            answers,
-        );
+        let statement = held
+            .server
+            .ensure(prepared.id, &prepared.tail, unnamed, answers);
         encode::bind(held.server.outbox(), names.portal, &statement, names.tail);
         held.server.replies.expect(Expect::Bind, answers);
     }
@@ -374,6 +417,15 @@ fn description(answer: &[u8]) -> Result<Description, Trouble> {
         statement: statement.into(),
         rows: rows.into(),
     })
+}
+
+/// The RowDescription or NoData among the answers to Parse and Describe, or the ErrorResponse.
+pub(super) fn described_rows(answer: &[u8]) -> Result<Result<Bytes, Vec<u8>>, Trouble> {
+    match description(answer) {
+        Ok(description) => Ok(Ok(description.rows)),
+        Err(Trouble::Relay(error)) => Ok(Err(error)),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 /// A RowDescription of a statement as one of its portals, with the formats of its Bind: none, one for all, or one for

@@ -2,8 +2,9 @@
 //! have its rows, on every shard where concatenation is the answer, or not at all.
 //!
 //! A transaction stands on the shard of its first statement; until then BEGIN is only remembered. What would surprise:
-//! a server is never asked for a description here. Statements are described by the authoritative shard, once for all
-//! clients, so types have one OID whatever shard the rows come from.
+//! clients are never told a description of the server that runs a statement. Statements are described by the
+//! authoritative shard, once for all clients, so types have one OID whatever shard the rows come from; a server that
+//! has yet to parse a statement is asked whether it agrees.
 
 mod command;
 mod extended;
@@ -21,6 +22,7 @@ pub(super) use plans::{Plans, Shape};
 use super::session::Session;
 use super::statements::Prepared;
 use super::trouble::Trouble;
+use crate::backend::replies::StatementId;
 use crate::backend::settings::Settings;
 use crate::names::ShardId;
 use crate::planner::{Number, Refusal};
@@ -45,6 +47,8 @@ pub(super) struct Sharded {
     block: Block,
     /// Something was written since the last Sync.
     wrote: bool,
+    /// The statement that was described last, since the last Sync: nobody can have changed its tables meanwhile.
+    described: Option<StatementId>,
     portals: Portals,
 }
 
@@ -143,6 +147,7 @@ impl Session {
     pub(super) fn take_sharded_at_once(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
         match frame.tag {
             b'S' => {
+                self.sharded.described = None;
                 if self.held.is_none() {
                     self.sharded.portals.clear();
                     self.statements.confirm();

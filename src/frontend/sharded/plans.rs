@@ -12,6 +12,8 @@ use crate::placement::Placement;
 use crate::planner::{self, Effect, Knowledge, Number, Plan, Refusal, Route};
 use crate::sql::scan;
 use crate::sql::scan::{Verb, verb};
+use crate::wire::decode;
+use crate::wire::frame::HEADER_BYTES;
 
 /// Entries of one generation.
 const ENTRIES_MAX: usize = 2048;
@@ -49,6 +51,42 @@ pub struct Description {
     pub statement: Bytes,
     /// The second message alone.
     pub rows: Bytes,
+}
+
+impl Description {
+    /// Whether a server's RowDescription or NoData means the same columns.
+    pub fn fits(&self, rows: &[u8]) -> bool {
+        match (columns(&self.rows), columns(rows)) {
+            (Some(known), Some(found)) => known == found,
+            _ => false,
+        }
+    }
+}
+
+/// Name and type of each column; types of users have other OIDs on other servers.
+fn columns(rows: &[u8]) -> Option<Vec<(&[u8], u32, &[u8])>> {
+    let mut columns = Vec::new();
+    if rows.first() == Some(&b'n') {
+        return Some(columns);
+    }
+    let body = rows.get(HEADER_BYTES..)?;
+    let mut begin = 2;
+    decode::row_description(body, |at| {
+        let fields = body.get(at..at + 18).unwrap_or_default();
+        let oid = fields
+            .get(6..10)
+            .and_then(|oid| oid.try_into().ok())
+            .map_or(0, u32::from_be_bytes);
+        let name = body.get(begin..at).unwrap_or_default();
+        begin = at + 18;
+        columns.push((
+            name,
+            oid.min(FIRST_USER_OID),
+            fields.get(12..16).unwrap_or_default(),
+        ));
+    })
+    .ok()?;
+    Some(columns)
 }
 
 #[derive(Default)]

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::extended::{described_rows, shape};
+use super::plans::Description;
 use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
 use crate::backend::server::Server;
 use crate::execute::{self, Broken, Part};
 use crate::frontend::session::Session;
 use crate::frontend::statements::Prepared;
-use crate::frontend::trouble::{End, Trouble};
+use crate::frontend::trouble::{End, SessionError, Trouble};
 use crate::names::ShardId;
 use crate::wire::encode;
 
@@ -17,7 +19,7 @@ type Borrowed = (Arc<Pool>, Box<Server>);
 impl Session {
     /// Runs a Query message on every shard; gives the number of rows that the client got.
     pub(super) async fn scatter_query(&mut self, message: &[u8]) -> Result<u64, Trouble> {
-        self.scatter(|server, first| {
+        self.scatter(None, |server, first| {
             server.unnamed = None;
             server.send(message, Expect::Part { first }, &mut Vec::new());
         })
@@ -30,20 +32,39 @@ impl Session {
         prepared: &Prepared,
         tail: &[u8],
     ) -> Result<u64, Trouble> {
-        self.scatter(|server, _| {
-            let nowhere = &mut Vec::new();
-            let statement = server.ensure(prepared.id, &prepared.tail, false, nowhere);
-            encode::bind(server.outbox(), b"", &statement, tail);
-            server.replies.expect(Expect::HiddenBind, nowhere);
-            encode::execute(server.outbox(), b"", 0);
-            server.replies.expect(Expect::PartExecute, nowhere);
-            server.send(encode::SYNC, Expect::HiddenSync, nowhere);
-        })
+        let described = shape(prepared)?.description.get();
+        let is_fresh = self.sharded.described == Some(prepared.id);
+        let doubted = described.filter(|_| !is_fresh);
+        self.scatter(
+            doubted.map(|description| (prepared, description)),
+            |server, _| {
+                let nowhere = &mut Vec::new();
+                let statement = server.ensure(prepared.id, &prepared.tail, false, nowhere);
+                encode::bind(server.outbox(), b"", &statement, tail);
+                server.replies.expect(Expect::HiddenBind, nowhere);
+                encode::execute(server.outbox(), b"", 0);
+                server.replies.expect(Expect::PartExecute, nowhere);
+                server.send(encode::SYNC, Expect::HiddenSync, nowhere);
+            },
+        )
         .await
     }
 
-    async fn scatter(&mut self, put: impl Fn(&mut Server, bool)) -> Result<u64, Trouble> {
+    /// `doubted`: a table may have changed since this statement was described.
+    async fn scatter(
+        &mut self,
+        doubted: Option<(&Prepared, &Description)>,
+        put: impl Fn(&mut Server, bool),
+    ) -> Result<u64, Trouble> {
         let mut borrowed = self.borrow_every().await?;
+        if let Some((prepared, description)) = doubted
+            && let Err(trouble) = self
+                .all_describe_the_same(&mut borrowed, prepared, description)
+                .await
+        {
+            give_back(borrowed);
+            return Err(trouble);
+        }
         for (index, (_, server)) in borrowed.iter_mut().enumerate() {
             self.entry.borrowed(server.identity());
             put(server, index == 0);
@@ -76,6 +97,36 @@ impl Session {
                 })
             }
         }
+    }
+
+    async fn all_describe_the_same(
+        &mut self,
+        borrowed: &mut [Borrowed],
+        prepared: &Prepared,
+        description: &Description,
+    ) -> Result<(), Trouble> {
+        for (_, server) in borrowed {
+            if server.knows(prepared.id) {
+                continue;
+            }
+            let asked = server
+                .describe(prepared.id, &prepared.tail, encode::SYNC)
+                .await;
+            // The session does not hold these servers, so their loss is an error like others.
+            let answer = asked.map_err(|lost| Trouble::Tell(Box::new(lost)))?;
+            match described_rows(&answer)? {
+                Ok(rows) if description.fits(&rows) => {}
+                Ok(_) => {
+                    // Not idle any more, so this server is closed: the statement is not to be taken for the one that
+                    // the client knows.
+                    server.unlearn(prepared.id);
+                    self.database.forget_statements();
+                    return Err(SessionError::ResultTypeChanged.into());
+                }
+                Err(error) => return Err(Trouble::Relay(error)),
+            }
+        }
+        Ok(())
     }
 
     /// A server of each shard, always in the order of the shards: so no two sessions wait for each other.
