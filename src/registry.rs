@@ -123,6 +123,11 @@ impl Client {
         lock(&self.servers).push(Arc::clone(server));
     }
 
+    /// The session does not have this server any more.
+    pub fn gave_back_one(&self, server: &Arc<Identity>) {
+        lock(&self.servers).retain(|known| !Arc::ptr_eq(known, server));
+    }
+
     /// The session has no server any more; a cancel that is under way keeps it from the next borrower.
     pub fn gave_back(&self) {
         lock(&self.servers).clear();

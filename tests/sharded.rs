@@ -836,3 +836,36 @@ fn a_description_that_a_table_has_outgrown_is_an_error_once_and_then_forgotten()
         );
     }
 }
+
+#[test]
+fn a_description_that_waits_for_a_lock_ends_with_a_cancel_request_or_its_client() {
+    let shop = start("described");
+    let server = &servers().all()[0];
+    let mut locker = Client::connect(server.port());
+    locker.login(&[("user", "postgres"), ("database", &shop.name)], "");
+    locker.query("BEGIN").ok();
+    locker.query("LOCK TABLE customers").ok();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+         AND wait_event_type = 'Lock'";
+    let ask = [
+        parse("", "SELECT id FROM customers WHERE id = $1", &[]),
+        sync(),
+    ]
+    .concat();
+    let mut client = shop.client();
+    client.send(&ask);
+    until("it waits", || sql(server, &shop.name, waiting) == "1");
+    Client::connect(shop.proxy.port).send(&cancel_request(&client.cancel_key));
+    assert_eq!(client.reply().sqlstate().as_deref(), Some("57014"));
+    client.send(&ask);
+    until("it waits again", || sql(server, &shop.name, waiting) == "1");
+    drop(client);
+    until("nobody waits", || sql(server, &shop.name, waiting) == "0");
+    locker.query("COMMIT").ok();
+    assert_eq!(
+        shop.client()
+            .run("SELECT id FROM customers WHERE id = $1", &[Some("1")])
+            .lines(),
+        ["1"]
+    );
+}

@@ -299,14 +299,9 @@ impl Server {
         name
     }
 
-    /// Prepares a statement and asks what it is: the server's answers to Parse and Describe, an ErrorResponse among
-    /// them. Nothing may be owed. `end` is a Sync or, in a pipeline, a Flush.
-    pub async fn describe(
-        &mut self,
-        id: StatementId,
-        tail: &[u8],
-        end: &[u8],
-    ) -> Result<Vec<u8>, Lost> {
+    /// Prepares a statement and asks what it is; the answers to Parse and Describe are shown. `end` is a Sync or, in a
+    /// pipeline, a Flush.
+    pub fn send_describe(&mut self, id: StatementId, tail: &[u8], end: &[u8]) {
         let nowhere = &mut Vec::new();
         let name = self.ensure(id, tail, false, nowhere);
         encode::describe_statement(self.outbox(), &name);
@@ -315,7 +310,6 @@ impl Server {
         if end == encode::SYNC {
             self.replies.expect(Expect::HiddenSync, nowhere);
         }
-        self.ask().await
     }
 
     /// Takes a statement from the server again.

@@ -92,6 +92,21 @@ pub async fn settle_watching(client: &mut Channel, server: &mut Server) -> Resul
     .await
 }
 
+/// Sends what is in the server's outbox and gives all that it answers (see [`Server::ask`]); notices that the client
+/// has left.
+pub async fn ask_watching(client: &mut Channel, server: &mut Server) -> Result<Vec<u8>, Broken> {
+    let mut ask = std::pin::pin!(server.ask());
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(answer) = ask.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(Broken::Server));
+            }
+            ready!(poll_presence(cx, client)).map_err(Broken::Client)?;
+        }
+    })
+    .await
+}
+
 /// Ready with an error where the client is gone; ready without where it has sent something.
 fn poll_presence(cx: &mut Context<'_>, client: &mut Channel) -> Poll<io::Result<()>> {
     if client.received().len() > AHEAD_BYTES_MAX {

@@ -8,11 +8,13 @@ use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
 use crate::backend::replies::{Expect, StatementId};
+use crate::backend::server::Server;
+use crate::execute::{self, Broken};
 use crate::frontend::session::{Held, Session};
 use crate::frontend::single::lossy;
 use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Transaction;
-use crate::frontend::trouble::{SessionError, Trouble};
+use crate::frontend::trouble::{End, SessionError, Trouble};
 use crate::names::ShardId;
 use crate::planner::{Bound, Effect, Number, Parameters, Plan, Refusal, Target};
 use crate::wire::decode::{self, Named, Parameter};
@@ -78,6 +80,18 @@ impl Session {
         Ok(())
     }
 
+    /// Asks a server that the session does not hold: a cancel request reaches it, and a client that leaves is noticed.
+    pub(super) async fn ask_aside(&mut self, server: &mut Server) -> Result<Vec<u8>, Trouble> {
+        self.entry.borrowed(server.identity());
+        let asked = execute::ask_watching(&mut self.client, server).await;
+        self.entry.gave_back_one(server.identity());
+        asked.map_err(|broken| match broken {
+            // An error like others: the session has lost nothing.
+            Broken::Server(lost) => Trouble::Tell(Box::new(lost)),
+            Broken::Client(error) => End::Broken(error).into(),
+        })
+    }
+
     /// How the authoritative shard describes a statement. An error of PostgreSQL is the answer to the Parse.
     pub(super) async fn describe<'p>(
         &mut self,
@@ -100,10 +114,13 @@ impl Session {
         encode::describe_statement(server.outbox(), b"");
         server.replies.expect(Expect::Describe, nowhere);
         server.send(encode::SYNC, Expect::Sync, nowhere);
-        let answer = server.ask().await;
-        // The session does not hold this server, so its loss is an error like others.
-        let answer = answer.map_err(|lost| Trouble::Tell(Box::new(lost)))?;
-        pool.give_back(server);
+        let asked = self.ask_aside(&mut server).await;
+        if asked.is_ok() {
+            pool.give_back(server);
+        } else {
+            pool.abandon(server);
+        }
+        let answer = asked?;
         let description = description(&answer)?;
         for &(index, oid) in &shape.declared {
             if description.parameter_types.get(index) != Some(&oid) {
@@ -243,10 +260,12 @@ impl Session {
             return Ok(false);
         }
         // Settled, it may have been given back.
-        let server = &mut self.hold(shard).await?.server;
-        let answer = server
-            .describe(prepared.id, &prepared.tail, encode::FLUSH)
-            .await?;
+        self.hold(shard).await?;
+        let Some(Held { server, .. }) = &mut self.held else {
+            return Ok(false);
+        };
+        server.send_describe(prepared.id, &prepared.tail, encode::FLUSH);
+        let answer = execute::ask_watching(&mut self.client, server).await?;
         match described_rows(&answer)? {
             Ok(rows) if description.fits(&rows) => Ok(true),
             Ok(_) => {

@@ -62,7 +62,7 @@ impl Session {
                 .all_describe_the_same(&mut borrowed, prepared, description)
                 .await
         {
-            give_back(borrowed);
+            cut_short(borrowed);
             return Err(trouble);
         }
         for (index, (_, server)) in borrowed.iter_mut().enumerate() {
@@ -109,11 +109,8 @@ impl Session {
             if server.knows(prepared.id) {
                 continue;
             }
-            let asked = server
-                .describe(prepared.id, &prepared.tail, encode::SYNC)
-                .await;
-            // The session does not hold these servers, so their loss is an error like others.
-            let answer = asked.map_err(|lost| Trouble::Tell(Box::new(lost)))?;
+            server.send_describe(prepared.id, &prepared.tail, encode::SYNC);
+            let answer = self.ask_aside(server).await?;
             match described_rows(&answer)? {
                 Ok(rows) if description.fits(&rows) => {}
                 Ok(_) => {
