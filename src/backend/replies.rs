@@ -32,8 +32,8 @@ pub enum Expect {
     /// A Query of ours that completes the one or the Sync before it: their ReadyForQuery is not shown, this one is, and
     /// in front of it what parameters have become ([`Replies::mute_parameters`]).
     Restore,
-    /// BEGIN and what follows it, sent late. Nothing is shown, and an error means that what was sent behind it runs
-    /// outside of the transaction: the connection is given up.
+    /// What must be so before the client's statement runs: its settings, or BEGIN and what follows it, sent late. Nothing
+    /// is shown, and after an error what was sent behind it would mean something else: the connection is given up.
     Prologue,
     /// One shard's part of an answer to a Query, up to ReadyForQuery: its rows are shown, its description only where
     /// `first`; tag and error are kept for whoever puts the parts together.
@@ -46,7 +46,8 @@ pub enum Expect {
     HiddenSync,
     Parse(Option<StatementId>),
     HiddenParse(Option<StatementId>),
-    Bind,
+    /// The client's name of the statement, for the server's errors.
+    Bind(Alias),
     HiddenBind,
     Describe,
     Execute,
@@ -62,6 +63,47 @@ pub enum Expect {
     PoisonQuery(Box<[u8]>),
     /// The same with a Parse.
     PoisonParse(Box<[u8]>),
+}
+
+/// What a client calls a statement; it needs no memory of its own, so the end of a long one is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alias {
+    length: u8,
+    bytes: [u8; 30],
+}
+
+impl Alias {
+    #[must_use]
+    pub fn new(name: &[u8]) -> Self {
+        let mut alias = Self::default();
+        for (place, &byte) in alias.bytes.iter_mut().zip(name) {
+            *place = byte;
+            alias.length += 1;
+        }
+        alias
+    }
+
+    /// An ErrorResponse with this name in the place of ours; `None` where ours is not in it.
+    fn put_into(&self, error: &[u8]) -> Option<Vec<u8>> {
+        const OURS: &[u8] = b"\"pgherd_";
+        let name = self.bytes.get(..usize::from(self.length))?;
+        let fields = decode::fields(b'E', error.get(HEADER_BYTES..)?).ok()?;
+        let message = fields.field(b'M')?;
+        let at = memchr::memmem::find(message, OURS)?;
+        let behind = message.get(at + OURS.len()..)?;
+        let digits = behind
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        let renamed = [message.get(..=at)?, name, behind.get(digits..)?].concat();
+        let fields = fields.map(|(code, value)| match code {
+            b'M' => (code, renamed.as_slice()),
+            _ => (code, value),
+        });
+        let mut out = Vec::new();
+        encode::error_of_fields(&mut out, fields);
+        Some(out)
+    }
 }
 
 impl Expect {
@@ -185,6 +227,24 @@ impl Replies {
     #[must_use]
     pub fn idle(&self) -> bool {
         self.settled() && !self.unsynced && self.status == Status::Idle && self.last_words.is_none()
+    }
+
+    /// The transaction has failed, and nothing that was sent since can have ended it.
+    #[must_use]
+    pub fn fails_surely(&self) -> bool {
+        let harmless = |expect: &Expect| {
+            matches!(
+                expect,
+                Expect::Parse(_)
+                    | Expect::HiddenParse(_)
+                    | Expect::KnownParse(_)
+                    | Expect::HiddenClose
+                    | Expect::Bind(_)
+                    | Expect::Describe
+                    | Expect::Answer(_)
+            )
+        };
+        self.status == Status::Failed && self.expected.iter().all(harmless)
     }
 
     /// A Sync is still missing for what was sent.
@@ -368,7 +428,7 @@ impl Replies {
                 _ => None,
             }),
             b'2' => self.settle(tag, |front| match front {
-                Expect::Bind => Some(Verdict::Forward),
+                Expect::Bind(_) => Some(Verdict::Forward),
                 Expect::HiddenBind => Some(Verdict::Hide),
                 _ => None,
             }),
@@ -396,7 +456,14 @@ impl Replies {
                     self.parameters.push((name.into(), value.into()));
                     if let Some(muted) = &mut self.muted {
                         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                        muted.now.push((text(name), text(value)));
+                        let pair = (text(name), text(value));
+                        if let Some(Expect::Prologue) = self.expected.front() {
+                            // The client's own settings, which it knows.
+                            muted.before.retain(|known| known.0 != pair.0);
+                            muted.before.push(pair);
+                        } else {
+                            muted.now.push(pair);
+                        }
                         return Ok(Verdict::Hide);
                     }
                 }
@@ -476,9 +543,10 @@ impl Replies {
             }
             Some(Expect::Query) => return Ok(Verdict::Forward),
             Some(Expect::Prologue) => {
+                self.last_words = whole.map(<[u8]>::to_vec);
                 return Err(FrameError::Malformed {
                     tag: b'E',
-                    what: "refuses to begin a transaction",
+                    what: "refuses what comes before the statement",
                 });
             }
             Some(_) if self.keep_errors => Verdict::Hide,
@@ -490,6 +558,11 @@ impl Replies {
             }
             Some(Expect::PoisonParse(error)) => Verdict::Replace(Cow::Owned(error.to_vec())),
             Some(Expect::HiddenClose | Expect::HiddenSync) => Verdict::Hide,
+            Some(Expect::Bind(alias)) => whole
+                .and_then(|error| alias.put_into(error))
+                .map_or(Verdict::Forward, |error| {
+                    Verdict::Replace(Cow::Owned(error))
+                }),
             Some(_) => Verdict::Forward,
         };
         if matches!(verdict, Verdict::Hide) {

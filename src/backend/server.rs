@@ -100,6 +100,11 @@ pub enum Lost {
         /// What the server said before, such as `FATAL 57P01: terminating connection …`.
         last_words: Option<String>,
     },
+    #[error("the server did not take the session's settings or the beginning of its transaction")]
+    Refused {
+        /// What it said, such as `ERROR 22023: role "x" does not exist`.
+        last_words: Option<String>,
+    },
     #[error("the connection to the server failed: {}", .0.kind())]
     Io(#[from] io::Error),
     #[error("the server does not follow the protocol: {0}")]
@@ -115,7 +120,7 @@ impl Report for Lost {
     }
     fn detail(&self) -> Option<String> {
         match self {
-            Lost::Closed { last_words } => last_words
+            Lost::Closed { last_words } | Lost::Refused { last_words } => last_words
                 .as_ref()
                 .map(|words| format!("The server said: {words}")),
             _ => None,
@@ -348,24 +353,37 @@ impl Server {
     /// Puts these settings in force. `Ok(Some(error))` is the server's ErrorResponse: some of them may be in force now,
     /// so nobody else may get this server.
     pub async fn adopt(&mut self, settings: &Arc<Settings>) -> Result<Option<Vec<u8>>, Lost> {
-        if self.has_adopted(settings) {
-            return Ok(None);
-        }
-        let misleads = self.misleads(settings);
-        if misleads || *self.settings != **settings {
-            let mut change = settings.change_from(&self.settings);
-            if misleads {
-                change.extend_from_slice(b"DEALLOCATE ALL");
-            }
-            if let Some(error) = self.run_hidden(&change).await? {
-                return Ok(Some(error));
-            }
-            if misleads {
-                self.has_no_statements();
-            }
+        let change = self.change_to(settings);
+        if !change.is_empty()
+            && let Some(error) = self.run_hidden(&change).await?
+        {
+            return Ok(Some(error));
         }
         self.settings = Arc::clone(settings);
         Ok(None)
+    }
+
+    /// The same without waiting, in front of what is sent next. The server had these settings before, or another one
+    /// of its pool had: where it refuses after all, the connection is given up ([`Expect::Prologue`]).
+    pub fn adopt_ahead(&mut self, settings: &Arc<Settings>) {
+        let change = self.change_to(settings);
+        if !change.is_empty() {
+            self.send_query(&change, Expect::Prologue, &mut Vec::new());
+        }
+        self.settings = Arc::clone(settings);
+    }
+
+    /// The Query that leads to these settings, empty where nothing is to be done; counts on it to be sent.
+    fn change_to(&mut self, settings: &Arc<Settings>) -> Vec<u8> {
+        if self.has_adopted(settings) {
+            return Vec::new();
+        }
+        let mut change = settings.change_from(&self.settings);
+        if self.misleads(settings) {
+            change.extend_from_slice(b"DEALLOCATE ALL");
+            self.has_no_statements();
+        }
+        change
     }
 
     /// Whether statements must be dropped before a client with these settings has the server: constants such as
@@ -405,7 +423,14 @@ impl Server {
         };
         front.copy_from_slice(&self.held_back);
         let chunk = scratch.get(..held + count).unwrap_or_default();
-        let walked = self.replies.walk(chunk, out)?;
+        let walked = match self.replies.walk(chunk, out) {
+            Ok(walked) => walked,
+            Err(_) if self.replies.last_words.is_some() => {
+                let last_words = self.last_words();
+                return Poll::Ready(Err(Lost::Refused { last_words }));
+            }
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
         self.held_back.clear();
         self.held_back
             .extend_from_slice(chunk.get(walked.consumed..).unwrap_or_default());
@@ -439,8 +464,14 @@ impl Server {
     }
 
     fn closed(&mut self) -> Lost {
+        Lost::Closed {
+            last_words: self.last_words(),
+        }
+    }
+
+    fn last_words(&mut self) -> Option<String> {
         let words = self.replies.last_words.take();
-        let words = words.and_then(|frame| {
+        words.and_then(|frame| {
             let fields = decode::fields(b'E', frame.get(HEADER_BYTES..)?).ok()?;
             let text = |code| {
                 fields
@@ -449,8 +480,7 @@ impl Server {
                     .unwrap_or_default()
             };
             Some(format!("{} {}: {}", text(b'S'), text(b'C'), text(b'M')))
-        });
-        Lost::Closed { last_words: words }
+        })
     }
 
     /// Runs a Query of ours to its end; the replies are read and dropped. `Ok(Some(error))` is the server's

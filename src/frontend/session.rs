@@ -178,7 +178,12 @@ impl Session {
 
     async fn take(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         match frame.tag {
-            b'X' => Err(End::Left.into()),
+            b'X' => {
+                // What was sent before is answered first.
+                self.settle().await?;
+                self.flush_what_is_taken().await;
+                Err(End::Left.into())
+            }
             _ if self.database.config.is_sharded() => match self.take_sharded_at_once(frame) {
                 Some(taken) => taken,
                 None => self.take_sharded(frame).await,
@@ -329,15 +334,8 @@ impl Session {
             Some(server) => server,
             None => self.wait_for_server(pool).await?,
         };
-        if server.has_adopted(&self.settings) {
-            return Ok(server);
-        }
-        let adopted = server.adopt(&self.settings).await;
-        // The session does not hold this server yet, so its loss is an error like others.
-        match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
-            None => Ok(server),
-            Some(error) => Err(Trouble::Relay(error)),
-        }
+        server.adopt_ahead(&self.settings);
+        Ok(server)
     }
 
     /// Holds a server of this shard; nothing to do where it is the one at hand.
@@ -482,7 +480,11 @@ impl Session {
             .metrics
             .error(report.sqlstate().code(), report.blame().as_str());
         encode::error_with_severity(self.client.outbox(), report, Severity::Fatal);
-        // Best effort: who does not read does not get it.
+        self.flush_what_is_taken().await;
+    }
+
+    /// Best effort: who does not read does not get it.
+    async fn flush_what_is_taken(&mut self) {
         std::future::poll_fn(|cx| {
             let _ = self.client.poll_flush(cx);
             Poll::Ready(())

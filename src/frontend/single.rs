@@ -9,7 +9,7 @@ use super::session::{Held, Session};
 use super::state::{DEALLOCATE_SCRAP, drops_statements};
 use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
-use crate::backend::replies::Expect;
+use crate::backend::replies::{Alias, Expect};
 use crate::backend::server::{StatementName, statement_name};
 use crate::names::ShardId;
 use crate::sql::scan;
@@ -199,12 +199,11 @@ impl Session {
         }
         if let Transaction::Failed { .. } = self.transaction {
             // Kept for its Bind: it can only be the end of the transaction.
-        } else if scan::is_single(parse.text, true) && !self.is_in_failed_transaction() {
-            if self.deallocates_protocol_statement(parse.text).await? {
-                tail = DEALLOCATE_SCRAP;
-            } else {
-                self.drop_statements_by(parse.text);
-            }
+        } else if scan::is_single(parse.text, true)
+            && !self.is_in_failed_transaction()
+            && self.deallocates_protocol_statement(parse.text).await?
+        {
+            tail = DEALLOCATE_SCRAP;
         }
         if std::mem::take(&mut self.rereads) {
             self.hold(ONLY).await?.server.forgets_all();
@@ -224,6 +223,7 @@ impl Session {
         }
         self.resolve_doubt(parse.name).await?;
         if self.statements.named(parse.name).is_some() {
+            self.parse_in_vain(tail).await?;
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }
         let prepared = self.database.interned.get(tail);
@@ -297,12 +297,7 @@ impl Session {
         if self.transaction.is_idle() {
             return None;
         }
-        let tail = if name.is_empty() {
-            self.statements.unnamed()?.1
-        } else {
-            &self.statements.named(name)?.tail
-        };
-        tail.split(|&byte| byte == 0).next().map(<[u8]>::to_vec)
+        self.statements.text(name).map(<[u8]>::to_vec)
     }
 
     async fn bind_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -312,8 +307,12 @@ impl Session {
             self.answer_static(encode::BIND_COMPLETE);
             return Ok(());
         }
+        let mut dropped = None;
         if let Some(traces) = self.statements.traces(names.statement).cloned() {
             self.note(&traces);
+            if traces.drops && !self.is_in_failed_transaction() {
+                dropped = self.statements.text(names.statement).map(<[u8]>::to_vec);
+            }
             self.hold(ONLY).await?;
             self.forget_foreign_sequences();
             self.mute_parameters();
@@ -331,7 +330,10 @@ impl Session {
                 encode::bind(held.server.outbox(), names.portal, &server_name, names.tail);
             }
         }
-        self.expect(Expect::Bind);
+        self.expect(Expect::Bind(Alias::new(names.statement)));
+        if let Some(dropped) = dropped {
+            self.drop_statements_by(&dropped);
+        }
         Ok(())
     }
 

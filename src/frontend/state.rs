@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::session::{SESSION_MODE, Session};
+use super::session::{Held, SESSION_MODE, Session};
 use super::single::{ONLY, only_verb};
 use super::trouble::Trouble;
 use crate::backend::replies::Expect;
@@ -19,7 +19,7 @@ use crate::error::{Severity, SqlState};
 use crate::sql::scan;
 use crate::sql::scan::{Discard, Verb, verb};
 use crate::sql::traces::{Traces, traces};
-use crate::wire::decode::{self, Status};
+use crate::wire::decode;
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
@@ -110,10 +110,8 @@ impl Session {
 
     /// The server refuses all but the end of its transaction.
     pub(super) fn is_in_failed_transaction(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| {
-            let replies = &held.server.replies;
-            replies.status == Status::Failed && replies.settled()
-        })
+        let fails = |held: &Held| held.server.replies.fails_surely();
+        self.held.as_ref().is_some_and(fails)
     }
 
     /// DEALLOCATE, and DISCARD ALL where there is nothing else to drop.
@@ -318,6 +316,20 @@ impl Session {
         Ok(())
     }
 
+    /// Lets the server read a text whose name is taken: its own errors come first.
+    pub(super) async fn parse_in_vain(&mut self, tail: &[u8]) -> Result<(), Trouble> {
+        self.hold(ONLY).await?;
+        if let (Some(held), answers) = (&mut self.held, self.client.outbox()) {
+            encode::close_statement(held.server.outbox(), SCRAP);
+            held.server.replies.expect(Expect::HiddenClose, answers);
+            encode::parse(held.server.outbox(), SCRAP, tail);
+            held.server
+                .replies
+                .expect(Expect::HiddenParse(None), answers);
+        }
+        Ok(())
+    }
+
     /// DEALLOCATE of a statement that the client prepared with a Parse message. The server knows it by another name, and
     /// keeps it for others: so it gets a statement to deallocate instead, for it has the answer to say.
     pub(super) async fn deallocates_protocol_statement(
@@ -330,17 +342,8 @@ impl Session {
         if !self.transaction.is_idle() || !self.statements.remove(&name) {
             return Ok(false);
         }
-        self.hold(ONLY).await?;
-        let (Some(held), answers) = (&mut self.held, self.client.outbox()) else {
-            return Ok(false);
-        };
         // One that was never deallocated may be there.
-        encode::close_statement(held.server.outbox(), SCRAP);
-        held.server.replies.expect(Expect::HiddenClose, answers);
-        encode::parse(held.server.outbox(), SCRAP, b"SELECT 1\0\0\0");
-        held.server
-            .replies
-            .expect(Expect::HiddenParse(None), answers);
+        self.parse_in_vain(b"SELECT 1\0\0\0").await?;
         Ok(true)
     }
 }

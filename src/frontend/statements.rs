@@ -154,6 +154,16 @@ impl Statements {
         self.unnamed.map(|id| (id, self.unnamed_tail.as_slice()))
     }
 
+    #[must_use]
+    pub fn text(&self, name: &[u8]) -> Option<&[u8]> {
+        let tail = if name.is_empty() {
+            self.unnamed()?.1
+        } else {
+            &self.named(name)?.tail
+        };
+        tail.split(|&byte| byte == 0).next()
+    }
+
     /// What a statement may leave behind when it is executed.
     #[must_use]
     pub fn traces(&self, name: &[u8]) -> Option<&Traces> {

@@ -25,6 +25,8 @@ pub struct Traces {
     pub resets: Vec<String>,
     /// Settings that change; empty for some that are not known.
     pub rereads: Vec<String>,
+    /// Drops every prepared statement.
+    pub drops: bool,
     /// Asks for a value that a sequence gave to this session.
     pub sequences: bool,
 }
@@ -99,7 +101,9 @@ impl Traces {
                     .push(String::from_utf8_lossy(&name).to_lowercase());
                 return false;
             }
+            Verb::Deallocate { name: None } => self.drops = true,
             Verb::Reset { name: None } | Verb::Discard(Discard::All) => {
+                self.drops |= matches!(verb(statement), Verb::Discard(_));
                 self.rereads.push(String::new());
                 self.resets.push(String::new());
             }

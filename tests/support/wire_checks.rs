@@ -8,7 +8,7 @@
     clippy::indexing_slicing
 )]
 
-use pgherd::backend::replies::{Expect, Replies, StatementId};
+use pgherd::backend::replies::{Alias, Expect, Replies, StatementId};
 use pgherd::names::ShardId;
 use pgherd::placement::{Decoded, KeyType, KeyValue, Placement};
 use pgherd::wire::authenticate::sasl_initial_response;
@@ -281,14 +281,14 @@ fn expectations(seed: u64) -> Vec<Expect> {
     (0..state % 9)
         .map(|_| {
             state = state.rotate_right(4);
-            match state % 16 {
+            match state % 17 {
                 0 => Expect::Query,
                 1 => Expect::HiddenQuery,
                 2 => Expect::Sync,
                 3 => Expect::HiddenSync,
                 4 => Expect::Parse(None),
                 5 => Expect::HiddenParse(Some(StatementId(1))),
-                6 => Expect::Bind,
+                6 => Expect::Bind(Alias::new(b"mine")),
                 7 => Expect::Describe,
                 8 => Expect::Execute,
                 9 => Expect::Close,
@@ -297,6 +297,7 @@ fn expectations(seed: u64) -> Vec<Expect> {
                 12 => Expect::PoisonQuery(b"E\0\0\0\x05\0".to_vec().into()),
                 13 => Expect::PoisonParse(b"E\0\0\0\x05\0".to_vec().into()),
                 14 => Expect::Query,
+                15 => Expect::Restore,
                 _ => Expect::Sync,
             }
         })

@@ -56,7 +56,7 @@ fn hidden_replies_vanish_and_answers_appear_in_their_place() {
             Expect::HiddenQuery,
             Expect::Answer(Bytes::from_static(encode::PARSE_COMPLETE)),
             Expect::HiddenParse(None),
-            Expect::Bind,
+            Expect::Bind(Alias::default()),
             Expect::Execute,
             Expect::Sync,
         ]);
@@ -82,7 +82,7 @@ fn an_error_drops_what_was_sent_up_to_the_sync() {
     let mut replies = expecting(&[
         Expect::Parse(Some(StatementId(7))),
         Expect::KnownParse(StatementId(8)),
-        Expect::Bind,
+        Expect::Bind(Alias::default()),
         Expect::Execute,
         Expect::Sync,
     ]);
@@ -97,7 +97,7 @@ fn after_an_error_messages_are_ignored_until_sync_comes() {
     let mut replies = expecting(&[Expect::Parse(None)]);
     assert_eq!(seen(&mut replies, ERROR, 100), ERROR);
     assert!(replies.skipping() && replies.settled() && !replies.idle());
-    replies.expect(Expect::Bind, &mut Vec::new());
+    replies.expect(Expect::Bind(Alias::default()), &mut Vec::new());
     replies.expect(Expect::Sync, &mut Vec::new());
     assert_eq!(seen(&mut replies, READY, 100), READY);
     assert!(replies.idle());
@@ -113,7 +113,11 @@ fn a_poisoned_statement_shows_our_error() {
 
 #[test]
 fn a_sync_inside_copy_in_is_not_answered() {
-    let mut replies = expecting(&[Expect::Bind, Expect::Execute, Expect::Sync]);
+    let mut replies = expecting(&[
+        Expect::Bind(Alias::default()),
+        Expect::Execute,
+        Expect::Sync,
+    ]);
     seen(&mut replies, b"2\0\0\0\x04G\0\0\0\x07\0\0\0", 100);
     replies.expect(Expect::Sync, &mut Vec::new());
     replies.copy_ended();
@@ -128,7 +132,11 @@ fn a_sync_inside_copy_in_is_not_answered() {
 
 #[test]
 fn a_sync_behind_the_end_of_the_data_counts_though_all_was_sent_at_once() {
-    let mut replies = expecting(&[Expect::Bind, Expect::Execute, Expect::Sync]);
+    let mut replies = expecting(&[
+        Expect::Bind(Alias::default()),
+        Expect::Execute,
+        Expect::Sync,
+    ]);
     replies.copy_ended();
     replies.expect(Expect::Sync, &mut Vec::new());
     replies.expect(Expect::Query, &mut Vec::new());
@@ -172,4 +180,19 @@ fn last_words_are_kept_and_unasked_replies_are_an_error() {
             "{unasked:?}"
         );
     }
+}
+
+#[test]
+fn a_servers_error_has_the_clients_name_of_the_statement() {
+    let error = |text: &str| {
+        let mut error = Vec::new();
+        let fields = [(b'S', &b"ERROR"[..]), (b'M', text.as_bytes())];
+        encode::error_of_fields(&mut error, fields.into_iter());
+        error
+    };
+    let alias = Alias::new(b"mine");
+    let ours = error("prepared statement \"pgherd_12\" requires 0");
+    let theirs = error("prepared statement \"mine\" requires 0");
+    assert_eq!(alias.put_into(&ours), Some(theirs));
+    assert_eq!(alias.put_into(&error("division by zero")), None);
 }

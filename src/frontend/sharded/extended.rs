@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
-use crate::backend::replies::{Expect, StatementId};
+use crate::backend::replies::{Alias, Expect, StatementId};
 use crate::backend::server::Server;
 use crate::execute::{self, Broken};
 use crate::frontend::session::{Held, Session};
@@ -289,7 +289,9 @@ impl Session {
             .server
             .ensure(prepared.id, &prepared.tail, unnamed, answers);
         encode::bind(held.server.outbox(), names.portal, &statement, names.tail);
-        held.server.replies.expect(Expect::Bind, answers);
+        held.server
+            .replies
+            .expect(Expect::Bind(Alias::new(names.statement)), answers);
     }
 
     /// Describe of a statement.
