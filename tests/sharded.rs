@@ -869,3 +869,37 @@ fn a_description_that_waits_for_a_lock_ends_with_a_cancel_request_or_its_client(
         ["1"]
     );
 }
+
+#[test]
+fn a_portal_over_shards_gives_its_rows_once_and_a_command_runs_once() {
+    let mut client = shared().client();
+    let twice = |text: &str| {
+        let calls = [
+            parse("", text, &[]),
+            bind("", "", &[]),
+            execute("", 0),
+            execute("", 0),
+            sync(),
+        ];
+        calls.concat()
+    };
+    client.send(&twice("SELECT code FROM countries WHERE code = 'CZ'"));
+    let reply = client.reply();
+    assert_eq!(reply.tags(), ["SELECT 1", "SELECT 0"], "{reply}");
+    client.send(&twice("SELECT id FROM customers"));
+    let reply = client.reply();
+    assert_eq!(
+        reply.tags().last().map(String::as_str),
+        Some("SELECT 0"),
+        "{reply}"
+    );
+    client.send(&twice("BEGIN"));
+    let reply = client.reply();
+    assert_eq!(reply.sqlstate().as_deref(), Some("55000"), "{reply}");
+    assert!(
+        reply.to_string().contains("portal \"\" cannot be run"),
+        "{reply}"
+    );
+    client.query("ROLLBACK");
+    assert_eq!(client.query("SELECT 1").lines(), ["1"]);
+}

@@ -59,6 +59,8 @@ pub enum Expect {
     CopyEnd,
     /// A Parse that is not sent either, since the server has the statement.
     KnownParse(StatementId),
+    /// A Close that is not sent, since the server keeps the statement.
+    KnownClose,
     /// A Query that was sent to fail: its error is replaced by this one.
     PoisonQuery(Box<[u8]>),
     /// The same with a Parse.
@@ -117,6 +119,7 @@ impl Expect {
         match self {
             Expect::Answer(bytes) => Some(bytes),
             Expect::KnownParse(_) => Some(encode::PARSE_COMPLETE),
+            Expect::KnownClose => Some(encode::CLOSE_COMPLETE),
             Expect::CopyEnd => Some(b""),
             _ => None,
         }
@@ -170,6 +173,8 @@ pub struct Replies {
     pub unparsed: Vec<StatementId>,
     /// Statements that the server has but whose Parse was skipped: the client does not have them.
     pub unanswered: Vec<StatementId>,
+    /// Close messages of statements that were skipped.
+    pub unclosed: usize,
     /// The server reported another value of a parameter.
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
     muted: Option<Muted>,
@@ -208,6 +213,7 @@ impl Default for Replies {
             part_rows: 0,
             unparsed: Vec::new(),
             unanswered: Vec::new(),
+            unclosed: 0,
             parameters: Vec::new(),
             muted: None,
             outdated_plan: false,
@@ -585,6 +591,7 @@ impl Replies {
                     self.unparsed.push(id);
                 }
                 Some(Expect::KnownParse(id)) => self.unanswered.push(id),
+                Some(Expect::KnownClose) => self.unclosed += 1,
                 _ => {}
             }
         }

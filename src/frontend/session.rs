@@ -252,6 +252,10 @@ impl Session {
         if !failed.is_empty() {
             self.statements.parse_failed(&failed);
         }
+        let unclosed = std::mem::take(&mut held.server.replies.unclosed);
+        if unclosed > 0 {
+            self.statements.reopen(unclosed);
+        }
         if std::mem::take(&mut held.server.replies.outdated_plan) {
             self.database.forget_statements();
         }

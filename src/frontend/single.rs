@@ -365,8 +365,13 @@ impl Session {
             }
             Named::Statement(name) => {
                 // The server keeps it for whoever prepares the same text.
-                self.statements.remove(name);
-                self.answer_static(encode::CLOSE_COMPLETE);
+                if self.held.is_some() {
+                    self.statements.close(name);
+                    self.expect(Expect::KnownClose);
+                } else {
+                    self.statements.remove(name);
+                    self.answer_static(encode::CLOSE_COMPLETE);
+                }
             }
             Named::Portal(_) => match &mut self.held {
                 Some(held) => {

@@ -114,6 +114,8 @@ pub struct Statements {
     unnamed_traces: Option<Box<Traces>>,
     /// Names whose Parse was not answered yet.
     unconfirmed: Vec<(Box<[u8]>, Arc<Prepared>)>,
+    /// Names whose Close was not answered yet.
+    closed: Vec<(Box<[u8]>, Arc<Prepared>)>,
 }
 
 impl Statements {
@@ -176,19 +178,34 @@ impl Statements {
 
     /// The server refused to parse these.
     pub fn parse_failed(&mut self, failed: &[StatementId]) {
-        self.unconfirmed.retain(|(name, prepared)| {
-            let failed = failed.contains(&prepared.id);
-            let known = self
-                .named
-                .get(name)
-                .is_some_and(|now| now.id == prepared.id);
-            if failed && known {
-                self.named.remove(name);
+        for id in failed {
+            // What failed or was skipped came last.
+            let last = self.unconfirmed.iter().rposition(|(_, it)| it.id == *id);
+            let Some(at) = last else { continue };
+            let (name, prepared) = self.unconfirmed.remove(at);
+            let known = self.named.get(&name);
+            if known.is_some_and(|now| now.id == prepared.id) {
+                self.named.remove(&name);
             }
-            !failed
-        });
+        }
         if self.unnamed.is_some_and(|id| failed.contains(&id)) {
             self.unnamed = None;
+        }
+    }
+
+    /// A Close that may be skipped: see [`Statements::reopen`].
+    pub fn close(&mut self, name: &[u8]) {
+        if let Some((name, prepared)) = self.named.remove_entry(name) {
+            self.closed.push((name, prepared));
+        }
+    }
+
+    /// The last of the Close messages were skipped.
+    pub fn reopen(&mut self, count: usize) {
+        for _ in 0..count {
+            if let Some((name, prepared)) = self.closed.pop() {
+                self.named.entry(name).or_insert(prepared);
+            }
         }
     }
 
@@ -200,6 +217,7 @@ impl Statements {
 
     /// Everything sent was answered: what is here now is here to stay.
     pub fn confirm(&mut self) {
+        self.closed.clear();
         for (_, prepared) in self.unconfirmed.drain(..) {
             prepared.proven.store(true, Ordering::Relaxed);
         }

@@ -98,6 +98,8 @@ pub enum SessionError {
     NoPortal(String),
     #[error("portal \"{0}\" already exists")]
     PortalExists(String),
+    #[error("portal \"{0}\" cannot be run")]
+    PortalDone(String),
     #[error("bind message supplies parameters, but the prepared statement requires 0")]
     ParameterCount,
     #[error("cached plan must not change result type")]
@@ -132,7 +134,9 @@ impl Report for SessionError {
             SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
             SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
             SessionError::ResultTypeChanged => SqlState::FEATURE_NOT_SUPPORTED,
-            SessionError::SchemaChanged => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            SessionError::PortalDone(_) | SessionError::SchemaChanged => {
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             SessionError::Cancelled => SqlState::QUERY_CANCELED,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
             SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,

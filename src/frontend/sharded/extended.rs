@@ -369,15 +369,29 @@ impl Session {
     pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let execute = decode::execute(frame.body)?;
         self.count_statement();
-        let portal = self.portal(execute.portal)?;
+        let name = || lossy(execute.portal);
+        let portal = self.sharded.portals.get_mut(execute.portal);
+        let portal = portal.ok_or_else(|| SessionError::NoPortal(name()))?;
         let prepared = Arc::clone(&portal.prepared);
-        match &portal.run {
+        if execute.rows_max > 0 && matches!(portal.run, Run::Scatter(_)) {
+            return Err(Refusal::new(Number::PortalOverShards).into());
+        }
+        let after = match portal.run {
+            Run::Held => Run::Held,
+            Run::Scatter(_) | Run::Drained => Run::Drained,
+            Run::Command | Run::Done => Run::Done,
+            Run::Empty => Run::Empty,
+        };
+        match std::mem::replace(&mut portal.run, after) {
+            Run::Done => Err(SessionError::PortalDone(name()).into()),
+            Run::Drained => {
+                let mut answer = Vec::new();
+                encode::command_complete(&mut answer, "SELECT 0");
+                self.answer(answer);
+                Ok(())
+            }
             Run::Held => Err(SessionError::Internal("this is executed at once").into()),
             Run::Scatter(bind) => {
-                if execute.rows_max > 0 {
-                    return Err(Refusal::new(Number::PortalOverShards).into());
-                }
-                let bind = bind.clone();
                 // Statements between Bind and Execute may have moved the session.
                 if !self.leave_shard(Effect::Read).await? {
                     return Ok(());

@@ -68,6 +68,14 @@ impl Portals {
         }
     }
 
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Portal> {
+        if name.is_empty() {
+            self.unnamed.as_mut()
+        } else {
+            self.named.get_mut(name)
+        }
+    }
+
     fn insert(&mut self, name: &[u8], portal: Portal) {
         if name.is_empty() {
             self.unnamed = Some(portal);
@@ -105,6 +113,10 @@ enum Run {
     Scatter(Vec<u8>),
     /// A command about the transaction or the session.
     Command,
+    /// One that has run.
+    Done,
+    /// Every row was sent.
+    Drained,
     Empty,
 }
 
