@@ -361,3 +361,53 @@ fn nothing_behind_the_rollback_of_a_lost_transaction_is_passed_over() {
     assert_eq!(client.query("ROLLBACK;").to_string(), "C(ROLLBACK) Z(I)");
     assert_eq!(client.query("SELECT 1").lines(), ["1"]);
 }
+
+#[test]
+fn a_restart_under_a_hundred_clients_is_one_error_for_each_statement_in_flight_and_none_for_others()
+{
+    const CLIENTS: usize = 100;
+    const BUSY: usize = 10;
+    let servers = servers_with("restarted", 1);
+    let server = &servers.all()[..1];
+    let name = database(server, "restarted", "CREATE TABLE t (id int primary key)");
+    for stops in ["fast", "immediate", "kill"] {
+        let proxy = Proxy::start(&Proxy::config(&name, server, ""));
+        let mut clients: Vec<Client> = (0..CLIENTS)
+            .map(|_| proxy.client(&name, "postgres", ""))
+            .collect();
+        for client in &mut clients {
+            client.query("SELECT 1").ok();
+        }
+        for client in &mut clients[..BUSY] {
+            client.send(&query("SELECT pg_sleep(60)"));
+        }
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'";
+        until("they are busy", || {
+            sql(&server[0], &name, busy) == BUSY.to_string()
+        });
+        match stops {
+            "fast" => server[0].stop(),
+            "immediate" => server[0].crash(),
+            _ => server[0].kill9(),
+        }
+        // Asked for while nobody is there, and answered when the server is back.
+        for client in &mut clients[BUSY..] {
+            client.send(&query("SELECT 7"));
+        }
+        server[0].restart().unwrap();
+        for client in &mut clients[BUSY..] {
+            let reply = client.reply();
+            assert_eq!(reply.lines(), ["7"], "{stops}: {reply}");
+        }
+        for client in &mut clients[..BUSY] {
+            let reply = client.reply();
+            assert_eq!(reply.of(b'E').count(), 1, "{stops}: {reply}");
+            assert_eq!(
+                reply.sqlstate().as_deref(),
+                Some("08006"),
+                "{stops}: {reply}"
+            );
+            assert_eq!(client.query("SELECT 8").lines(), ["8"]);
+        }
+    }
+}
