@@ -3,11 +3,12 @@
 CARGO   ?= cargo
 DRIVERS := target/drivers
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 120
 BENCH_ROUNDS ?= 7
 BENCH_SECONDS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drivers bench fuzz lint doc build clean
+.PHONY: help demo test drivers bench soak fuzz lint doc build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +47,10 @@ bench: ## CPU per transaction, against PgBouncer in the same run; writes benches
 	@sh .ci/need cargo cc postgres python pgbouncer
 	@$(CARGO) build --locked --release --quiet
 	@python3 benches/bench.py --rounds $(BENCH_ROUNDS) --seconds $(BENCH_SECONDS)
+
+soak: ## Two hundred clients on five servers, and accidents, for SOAK_SECONDS (120) seconds
+	@sh .ci/need cargo cc postgres
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test soak -- --nocapture
 
 fuzz: ## Every fuzz target for FUZZ_SECONDS (60) seconds
 	@sh .ci/need cargo cc fuzz

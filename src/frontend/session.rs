@@ -425,12 +425,13 @@ impl Session {
             database = %self.database.config.name, shard = %held.pool.shard(), client = self.entry.pid,
             error = %lost, detail = lost.detail(), "a server was lost while a client had it"
         );
-        let untold = self.lost_untold_state() && held.server.replies.idle();
-        if self.pinned.is_some() || untold {
-            return Err(End::Bereft(lost));
-        }
         let in_transaction = held.server.replies.status != Status::Idle;
         let (answers, unsynced) = held.server.replies.owed();
+        let in_flight = answers > 0 || unsynced;
+        let unread = self.loses_unread_state(in_flight) && !in_transaction;
+        if self.pinned.is_some() || unread {
+            return Err(End::Bereft(lost));
+        }
         let mut error = Vec::new();
         encode::error(&mut error, &lost);
         if answers > 0 || unsynced {

@@ -95,6 +95,7 @@ impl Session {
     async fn query_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
         self.count_statement();
+        self.overtakes();
         self.statements.drop_unnamed();
         if !self.transaction.is_idle() {
             return self.query_without_server(text);
@@ -307,6 +308,7 @@ impl Session {
             self.answer_static(encode::BIND_COMPLETE);
             return Ok(());
         }
+        self.overtakes();
         let mut dropped = None;
         if let Some(traces) = self.statements.traces(names.statement).cloned() {
             self.note(&traces);

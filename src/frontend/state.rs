@@ -69,6 +69,8 @@ pub(super) struct SessionState {
     untold: Option<&'static str>,
     /// The server must be asked once the transaction has ended.
     asks: bool,
+    /// Further statements were taken since.
+    overtaken: bool,
     /// Settings that were reset and have a start-up value; set behind the next Query or Sync.
     restore: Vec<u8>,
     /// The client was told that its session keeps its server.
@@ -227,9 +229,16 @@ impl Session {
             && self.held.as_ref().is_some_and(|held| held.server.is_idle())
     }
 
-    /// The server was lost with state that was read from nowhere yet.
-    pub(super) fn lost_untold_state(&mut self) -> bool {
-        std::mem::take(&mut self.state.asks)
+    /// The server is lost. Whether it had state that the client was told of and that was not read yet. Where the
+    /// statement that made it is `in_flight` itself, the client is told that it failed, so nothing is missing.
+    pub(super) fn loses_unread_state(&mut self, in_flight: bool) -> bool {
+        let overtaken = std::mem::take(&mut self.state.overtaken);
+        std::mem::take(&mut self.state.asks) && (overtaken || !in_flight)
+    }
+
+    /// A statement is taken before the server was asked what those before it have left.
+    pub(super) fn overtakes(&mut self) {
+        self.state.overtaken |= self.state.asks;
     }
 
     /// Asks the server what is in force, and keeps it only where it must.
@@ -281,6 +290,7 @@ impl Session {
             return Ok(());
         };
         self.state.asks = false;
+        self.state.overtaken = false;
         let read = Settings::new(found.settings);
         let wanted = self.state.startup.under(&read);
         self.settings = if wanted == *self.state.startup {
