@@ -411,3 +411,21 @@ fn a_restart_under_a_hundred_clients_is_one_error_for_each_statement_in_flight_a
         }
     }
 }
+
+#[test]
+fn an_answer_that_has_its_error_gets_no_second_one_when_its_server_is_lost() {
+    let (proxy, name) = one_shard("second", "");
+    let mut client = proxy.client(&name, "postgres", "");
+    let fails = [
+        parse("", "SELECT 1/0", &[]),
+        bind("", "", &[]),
+        execute("", 0),
+    ];
+    client.send(&[fails.concat(), support::client::flush()].concat());
+    let first = client.until(b'E');
+    assert_eq!(first.sqlstate().as_deref(), Some("22012"));
+    terminate_all(&name);
+    client.send(&sync());
+    assert_eq!(client.reply().to_string(), "Z(I)");
+    assert_eq!(client.query("SELECT 1").lines(), ["1"]);
+}

@@ -173,6 +173,8 @@ pub struct Replies {
     pub unparsed: Vec<StatementId>,
     /// Statements that the server has but whose Parse was skipped: the client does not have them.
     pub unanswered: Vec<StatementId>,
+    /// The client has the error of the answer that it waits for.
+    told_error: bool,
     /// Close messages of statements that were skipped.
     pub unclosed: usize,
     /// The server reported another value of a parameter.
@@ -213,6 +215,7 @@ impl Default for Replies {
             part_rows: 0,
             unparsed: Vec::new(),
             unanswered: Vec::new(),
+            told_error: false,
             unclosed: 0,
             parameters: Vec::new(),
             muted: None,
@@ -296,6 +299,12 @@ impl Replies {
             before: reported.to_vec(),
             now: Vec::new(),
         });
+    }
+
+    /// The first of the answers that are owed already has its error, and no other may follow.
+    #[must_use]
+    pub fn told_error(&self) -> bool {
+        self.told_error
     }
 
     /// How many ErrorResponses the server sent.
@@ -475,7 +484,11 @@ impl Replies {
                 }
                 Ok(shown)
             }
-            b'E' => self.failed(whole),
+            b'E' => {
+                let verdict = self.failed(whole)?;
+                self.told_error |= !matches!(verdict, Verdict::Hide);
+                Ok(verdict)
+            }
             b'Z' => self.ready(whole),
             _ => Err(FrameError::Malformed {
                 tag,
@@ -613,6 +626,7 @@ impl Replies {
 
     fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         self.copying_in = false;
+        self.told_error = false;
         self.status = decode::ready_for_query(
             whole
                 .and_then(|w| w.get(HEADER_BYTES..))

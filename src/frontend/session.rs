@@ -445,12 +445,17 @@ impl Session {
             self.transaction = Transaction::Failed { untold: Some(lost) };
         }
         let status = self.transaction.status();
+        let mut told = held.server.replies.told_error();
         for _ in 0..answers {
-            self.client.outbox().extend_from_slice(&error);
+            if !std::mem::take(&mut told) {
+                self.client.outbox().extend_from_slice(&error);
+            }
             encode::ready_for_query(self.client.outbox(), status);
         }
         if unsynced {
-            self.client.outbox().extend_from_slice(&error);
+            if !told {
+                self.client.outbox().extend_from_slice(&error);
+            }
             self.skipping = true;
         }
         Ok(())
