@@ -97,6 +97,8 @@ const SCRIPTS: &[&[&str]] = &[
     &["DO $$ BEGIN SET work_mem = '7MB'; SET app.x = 'z'; END $$"],
     &["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
     &["SET client_min_messages = warning", "SET NAMES 'LATIN1'"],
+    &["SET TimeZone = 'Asia/Tokyo'", "SELECT 1/0; RESET TimeZone"],
+    &["SET app.start = 'second'", "SELECT 1/0; RESET ALL"],
     &["SET TimeZone TO DEFAULT", "SET work_mem TO DEFAULT"],
 ];
 
@@ -264,4 +266,26 @@ fn settings_outlive_the_server_that_they_were_made_on() {
     assert_eq!(stranger.query("SHOW work_mem").lines(), ["4MB"]);
     sql(server, &name, &kill);
     assert_eq!(owner.query("SHOW work_mem").lines(), ["7MB"]);
+}
+
+#[test]
+fn a_statement_never_runs_where_the_settings_of_its_client_could_not_be_had() {
+    let (proxy, name) = started("gone");
+    let server = &servers().all()[0];
+    for text in ["CREATE ROLE gone_keeper", "GRANT ALL ON t TO gone_keeper"] {
+        sql(server, &name, text);
+    }
+    let mut keeper = proxy.client(&name, "postgres", "");
+    keeper.query("SET ROLE gone_keeper").ok();
+    let mut stranger = proxy.client(&name, "postgres", "");
+    stranger.query("SELECT 1").ok();
+    for text in ["DROP OWNED BY gone_keeper", "DROP ROLE gone_keeper"] {
+        sql(server, &name, text);
+    }
+    for extended in [false, true] {
+        // As the pool's own user it would be allowed.
+        let reply = ask(&mut keeper, "INSERT INTO t VALUES (1, 'whose')", extended);
+        assert!(reply.contains("22023"), "{reply}");
+    }
+    assert_eq!(stranger.query("SELECT count(*) FROM t").lines(), ["0"]);
 }

@@ -52,12 +52,32 @@ impl Settings {
         Settings(both)
     }
 
-    /// The one of this name alone; all for an empty name.
+    /// One Query text that sets the one of this name, or all for an empty name, where the server has no value of the
+    /// session for it: RESET may have failed, or been skipped.
     #[must_use]
-    pub fn only(&self, name: &str) -> Settings {
-        let mut one = self.0.clone();
-        one.retain(|known, _| name.is_empty() || known == name);
-        Settings(one)
+    pub fn restored(&self, name: &str) -> Vec<u8> {
+        let mut text = Vec::new();
+        let wanted = |known: &str| name.is_empty() || known == name;
+        for (known, value) in self.0.iter().filter(|(known, _)| wanted(known)) {
+            text.extend_from_slice(b"SELECT ");
+            set_config(&mut text, known, value);
+            let mut quoted = Vec::new();
+            literal(&mut quoted, known);
+            if known.contains('.') {
+                text.extend_from_slice(b" WHERE coalesce(pg_catalog.current_setting(");
+                text.extend_from_slice(&quoted);
+                text.extend_from_slice(b",true),'') = '';");
+            } else if known == "role" {
+                text.extend_from_slice(b" WHERE pg_catalog.current_setting('role') = 'none';");
+            } else {
+                text.extend_from_slice(
+                    b" FROM pg_catalog.pg_settings WHERE source <> 'session' AND pg_catalog.lower(name) = ",
+                );
+                text.extend_from_slice(&quoted);
+                text.push(b';');
+            }
+        }
+        text
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -90,15 +110,21 @@ impl Settings {
                 quoted(&mut text, name, b'"');
                 text.push(b';');
             }
-            // set_config takes a list such as a search_path as it is written; SET would take it for one name.
-            text.extend_from_slice(b"SELECT pg_catalog.set_config(");
-            literal(&mut text, name);
-            text.push(b',');
-            literal(&mut text, value);
-            text.extend_from_slice(b",false);");
+            text.extend_from_slice(b"SELECT ");
+            set_config(&mut text, name, value);
+            text.push(b';');
         }
         text
     }
+}
+
+/// It takes a list such as a search_path as it is written; SET would take it for one name.
+fn set_config(text: &mut Vec<u8>, name: &str, value: &str) {
+    text.extend_from_slice(b"pg_catalog.set_config(");
+    literal(text, name);
+    text.push(b',');
+    literal(text, value);
+    text.extend_from_slice(b",false)");
 }
 
 fn quoted(text: &mut Vec<u8>, value: &str, quote: u8) {

@@ -152,8 +152,9 @@ impl Session {
         state.asks |= traces.asks;
         state.custom.extend(traces.custom.iter().cloned());
         for name in &traces.resets {
-            let restored = state.startup.only(name).change_from(&Settings::default());
-            state.restore.extend_from_slice(&restored);
+            state
+                .restore
+                .extend_from_slice(&state.startup.restored(name));
         }
         let changes = |name: &String| name.is_empty() || changes_reading(name.as_bytes());
         self.rereads |= traces.rereads.iter().any(changes);
@@ -328,6 +329,9 @@ impl Session {
 
     /// Lets the server read a text whose name is taken: its own errors come first.
     pub(super) async fn parse_in_vain(&mut self, tail: &[u8]) -> Result<(), Trouble> {
+        if !self.transaction.is_idle() {
+            return Ok(());
+        }
         self.hold(ONLY).await?;
         if let (Some(held), answers) = (&mut self.held, self.client.outbox()) {
             encode::close_statement(held.server.outbox(), SCRAP);
