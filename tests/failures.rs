@@ -429,3 +429,85 @@ fn an_answer_that_has_its_error_gets_no_second_one_when_its_server_is_lost() {
     assert_eq!(client.reply().to_string(), "Z(I)");
     assert_eq!(client.query("SELECT 1").lines(), ["1"]);
 }
+
+/// Logs in and asks, reads the beginning of the answer, and gives what comes after `then`, to the end of the stream.
+fn rest_of_a_cut_answer(port: u16, name: &str, text: &str, then: impl FnOnce()) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::over(stream.try_clone().unwrap());
+    client.login(&[("user", "postgres"), ("database", name)], "");
+    client.send(&query(text));
+    let mut beginning = [0; 1 << 16];
+    stream.read_exact(&mut beginning).unwrap();
+    then();
+    let mut rest = Vec::new();
+    // However it ends: nothing may have been said behind the half message.
+    let _ = stream.read_to_end(&mut rest);
+    rest
+}
+
+#[test]
+fn nothing_is_said_behind_half_a_message_of_a_lost_server() {
+    let (proxy, name) = one_shard("half", "");
+    let text = "SELECT repeat('x', 100000000)";
+    let rest = rest_of_a_cut_answer(proxy.port, &name, text, || terminate_all(&name));
+    assert!(rest.len() < 100_000_000, "{}", rest.len());
+    let other = rest.iter().position(|&byte| byte != b'x');
+    assert_eq!(
+        other,
+        None,
+        "{:?}",
+        rest[other.unwrap_or(0)..].escape_ascii().to_string()
+    );
+    assert_eq!(
+        proxy
+            .client(&name, "postgres", "")
+            .query("SELECT 1")
+            .lines(),
+        ["1"]
+    );
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_gets_nothing_done() {
+    let (proxy, name) = one_shard("queue", "pool = { size = 1 }\n");
+    let mut holder = proxy.client(&name, "postgres", "");
+    holder.query("BEGIN").ok();
+    holder.query("SELECT 1").ok();
+    let mut waiting = proxy.client(&name, "postgres", "");
+    waiting.send(&query("INSERT INTO t VALUES (1, 1)"));
+    let queue = || {
+        let mut http = TcpStream::connect(("127.0.0.1", proxy.http)).unwrap();
+        http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).unwrap();
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("pgherd_pool_waiting{"));
+        line.unwrap().rsplit(' ').next().unwrap().to_owned()
+    };
+    until("it waits", || queue() == "1");
+    drop(waiting);
+    until("it does not wait any more", || queue() == "0");
+    holder.query("COMMIT").ok();
+    assert_eq!(holder.query("SELECT count(*) FROM t").lines(), ["0"]);
+}
+
+#[test]
+fn a_name_that_is_taken_is_told_in_a_lost_transaction_and_changes_nothing() {
+    let (proxy, name) = one_shard("taken", "");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.send(&[parse("s", "SELECT 1", &[]), sync()].concat());
+    client.reply().ok();
+    client.query("BEGIN").ok();
+    terminate_all(&name);
+    let lost = client.query("SELECT 1");
+    assert!(lost.to_string().ends_with("Z(E)"), "{lost}");
+    client.send(&[parse("s", "ROLLBACK", &[]), sync()].concat());
+    let reply = client.reply();
+    assert_eq!(
+        reply.to_string(),
+        "E(42P05 prepared statement \"s\" already exists) Z(E)"
+    );
+    assert_eq!(client.query("ROLLBACK").to_string(), "C(ROLLBACK) Z(I)");
+}

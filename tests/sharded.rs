@@ -903,3 +903,49 @@ fn a_portal_over_shards_gives_its_rows_once_and_a_command_runs_once() {
     client.query("ROLLBACK");
     assert_eq!(client.query("SELECT 1").lines(), ["1"]);
 }
+
+#[test]
+fn a_transaction_whose_server_dies_under_its_first_statement_has_failed() {
+    let shop = start("first");
+    let (customer, _) = shop.two();
+    let server = &servers().all()[1];
+    let mut locker = Client::connect(server.port());
+    locker.login(&[("user", "postgres"), ("database", &shop.name)], "");
+    locker.query("BEGIN").ok();
+    locker.query("LOCK TABLE customers").ok();
+    let waiting =
+        "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let select = format!("SELECT id FROM customers WHERE id = {customer}");
+    for extended in [false, true] {
+        let mut client = shop.client();
+        client.query("BEGIN").ok();
+        client.query("SAVEPOINT a").ok();
+        client.send(&if extended {
+            [
+                parse("", &select, &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                sync(),
+            ]
+            .concat()
+        } else {
+            query(&select)
+        });
+        let count = format!("SELECT count(*) {waiting}");
+        until("it waits", || sql(server, &shop.name, &count) == "1");
+        sql(
+            server,
+            &shop.name,
+            &format!("SELECT pg_terminate_backend(pid, 5000) {waiting}"),
+        );
+        let reply = client.reply();
+        assert_eq!(reply.sqlstate().as_deref(), Some("08006"), "{reply}");
+        assert!(reply.to_string().ends_with("Z(E)"), "{reply}");
+        assert_eq!(
+            client.query("SELECT 1").sqlstate().as_deref(),
+            Some("25P02")
+        );
+        assert_eq!(client.query("ROLLBACK").to_string(), "C(ROLLBACK) Z(I)");
+        assert_eq!(client.query("SELECT 1").lines(), ["1"]);
+    }
+}

@@ -32,8 +32,8 @@ pub enum Expect {
     /// A Query of ours that completes the one or the Sync before it: their ReadyForQuery is not shown, this one is, and
     /// in front of it what parameters have become ([`Replies::mute_parameters`]).
     Restore,
-    /// What must be so before the client's statement runs: its settings, or BEGIN and what follows it, sent late. Nothing
-    /// is shown, and after an error what was sent behind it would mean something else: the connection is given up.
+    /// Parse, Bind and Execute, three of these, of BEGIN or what follows it, sent late. Nothing is shown. After an error
+    /// the server skips what was sent behind it, and the connection is given up.
     Prologue,
     /// One shard's part of an answer to a Query, up to ReadyForQuery: its rows are shown, its description only where
     /// `first`; tag and error are kept for whoever puts the parts together.
@@ -131,7 +131,6 @@ impl Expect {
             Expect::Query
                 | Expect::HiddenQuery
                 | Expect::Restore
-                | Expect::Prologue
                 | Expect::Part { .. }
                 | Expect::PoisonQuery(_)
         )
@@ -254,6 +253,12 @@ impl Replies {
             )
         };
         self.status == Status::Failed && self.expected.iter().all(harmless)
+    }
+
+    /// The client has the beginning of a message whose rest is still to come.
+    #[must_use]
+    pub fn is_mid_message(&self) -> bool {
+        self.pass > 0 && !self.pass_hidden
     }
 
     /// A Sync is still missing for what was sent.
@@ -439,12 +444,12 @@ impl Replies {
             b'A' => Ok(Verdict::Forward),
             b'1' => self.settle(tag, |front| match front {
                 Expect::Parse(_) => Some(Verdict::Forward),
-                Expect::HiddenParse(_) => Some(Verdict::Hide),
+                Expect::HiddenParse(_) | Expect::Prologue => Some(Verdict::Hide),
                 _ => None,
             }),
             b'2' => self.settle(tag, |front| match front {
                 Expect::Bind(_) => Some(Verdict::Forward),
-                Expect::HiddenBind => Some(Verdict::Hide),
+                Expect::HiddenBind | Expect::Prologue => Some(Verdict::Hide),
                 _ => None,
             }),
             b'3' => self.settle(tag, |front| match front {
@@ -458,7 +463,12 @@ impl Replies {
             }
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
-                self.settle_if(|front| matches!(front, Expect::Execute | Expect::PartExecute));
+                self.settle_if(|front| {
+                    matches!(
+                        front,
+                        Expect::Execute | Expect::PartExecute | Expect::Prologue
+                    )
+                });
                 Ok(shown)
             }
             b'G' => {
@@ -471,14 +481,7 @@ impl Replies {
                     self.parameters.push((name.into(), value.into()));
                     if let Some(muted) = &mut self.muted {
                         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                        let pair = (text(name), text(value));
-                        if let Some(Expect::Prologue) = self.expected.front() {
-                            // The client's own settings, which it knows.
-                            muted.before.retain(|known| known.0 != pair.0);
-                            muted.before.push(pair);
-                        } else {
-                            muted.now.push(pair);
-                        }
+                        muted.now.push((text(name), text(value)));
                         return Ok(Verdict::Hide);
                     }
                 }
@@ -565,7 +568,7 @@ impl Replies {
                 self.last_words = whole.map(<[u8]>::to_vec);
                 return Err(FrameError::Malformed {
                     tag: b'E',
-                    what: "refuses what comes before the statement",
+                    what: "refuses to begin a transaction",
                 });
             }
             Some(_) if self.keep_errors => Verdict::Hide,
@@ -642,9 +645,7 @@ impl Replies {
         }
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::Prologue | Expect::Part { .. } | Expect::HiddenSync => {
-                Some(Verdict::Hide)
-            }
+            Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
             _ => None,
         })
     }

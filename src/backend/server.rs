@@ -100,9 +100,9 @@ pub enum Lost {
         /// What the server said before, such as `FATAL 57P01: terminating connection …`.
         last_words: Option<String>,
     },
-    #[error("the server did not take the session's settings or the beginning of its transaction")]
+    #[error("the server did not begin the transaction; the statement did not run")]
     Refused {
-        /// What it said, such as `ERROR 22023: role "x" does not exist`.
+        /// What it said, such as `ERROR 0A000: cannot use serializable mode in a hot standby`.
         last_words: Option<String>,
     },
     #[error("the connection to the server failed: {}", .0.kind())]
@@ -127,6 +127,9 @@ impl Report for Lost {
         }
     }
     fn advice(&self) -> Option<String> {
+        if let Lost::Refused { .. } = self {
+            return Some("Roll back and begin the transaction as the server allows it.".into());
+        }
         Some("Whether a statement in flight took effect is unknown; pgherd connects anew for the next one.".into())
     }
 }
@@ -249,6 +252,19 @@ impl Server {
         self.replies.mute_parameters(&self.reported);
     }
 
+    /// One command of a transaction's beginning. As extended messages without a Sync: when it fails, the server skips
+    /// what is sent behind it, which would run outside of the transaction.
+    pub fn send_prologue(&mut self, text: &[u8], answers: &mut Vec<u8>) {
+        self.unnamed = None;
+        let out = self.channel.outbox();
+        encode::parse(out, b"", &[text, b"\0\0\0"].concat());
+        encode::bind(out, b"", b"", &[0; 6]);
+        encode::execute(out, b"", 0);
+        for _ in 0..3 {
+            self.replies.expect(Expect::Prologue, answers);
+        }
+    }
+
     /// A Query message, which also drops the unnamed statement.
     pub fn send_query(&mut self, text: &[u8], expect: Expect, answers: &mut Vec<u8>) {
         self.unnamed = None;
@@ -350,7 +366,8 @@ impl Server {
         !self.has_others && Arc::ptr_eq(&self.settings, settings)
     }
 
-    /// Puts these settings in force. `Ok(Some(error))` is the server's ErrorResponse: some of them may be in force now,
+    /// Puts these settings in force, and waits for it: behind a change that failed, a statement would run as somebody
+    /// else. `Ok(Some(error))` is the server's ErrorResponse: some of them may be in force now,
     /// so nobody else may get this server.
     pub async fn adopt(&mut self, settings: &Arc<Settings>) -> Result<Option<Vec<u8>>, Lost> {
         let change = self.change_to(settings);
@@ -361,16 +378,6 @@ impl Server {
         }
         self.settings = Arc::clone(settings);
         Ok(None)
-    }
-
-    /// The same without waiting, in front of what is sent next. The server had these settings before, or another one
-    /// of its pool had: where it refuses after all, the connection is given up ([`Expect::Prologue`]).
-    pub fn adopt_ahead(&mut self, settings: &Arc<Settings>) {
-        let change = self.change_to(settings);
-        if !change.is_empty() {
-            self.send_query(&change, Expect::Prologue, &mut Vec::new());
-        }
-        self.settings = Arc::clone(settings);
     }
 
     /// The Query that leads to these settings, empty where nothing is to be done; counts on it to be sent.

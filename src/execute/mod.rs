@@ -5,5 +5,5 @@ mod relay;
 mod scatter;
 
 use relay::settle_watching;
-pub use relay::{Broken, ask_watching, poll_replies, settle};
+pub use relay::{Broken, ask_watching, poll_presence, poll_replies, settle};
 pub use scatter::{Part, scatter};

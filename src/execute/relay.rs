@@ -108,7 +108,7 @@ pub async fn ask_watching(client: &mut Channel, server: &mut Server) -> Result<V
 }
 
 /// Ready with an error where the client is gone; ready without where it has sent something.
-fn poll_presence(cx: &mut Context<'_>, client: &mut Channel) -> Poll<io::Result<()>> {
+pub fn poll_presence(cx: &mut Context<'_>, client: &mut Channel) -> Poll<io::Result<()>> {
     if client.received().len() > AHEAD_BYTES_MAX {
         return Poll::Pending;
     }

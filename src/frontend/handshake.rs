@@ -106,6 +106,9 @@ fn log_end(database: &Database, client: i32, end: &End) {
         End::Left | End::Asked | End::Bereft(_) => {
             tracing::debug!(%database, client, "the session ended");
         }
+        End::Cut(error) => {
+            tracing::warn!(%database, client, %error, "a client was cut off in the middle of a message");
+        }
         End::Broken(error) => {
             tracing::info!(%database, client, %error, "the connection of a client broke");
         }

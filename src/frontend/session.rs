@@ -7,7 +7,7 @@
 //! server still owes ([`Replies::expect`](crate::backend::replies::Replies::expect)).
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::database::{Database, Gate};
 use super::sharded::Sharded;
@@ -308,22 +308,27 @@ impl Session {
         Ok(pool)
     }
 
-    /// A cancel request of the client ends the waiting.
-    async fn wait_for_server(&self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+    /// A cancel request of the client ends the waiting, and so does its leaving.
+    async fn wait_for_server(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        let (entry, client) = (&self.entry, &mut self.client);
         let mut checkout = std::pin::pin!(pool.checkout(&self.worker));
         let mut waits = false;
         let server = std::future::poll_fn(|cx| {
-            if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
-                return Poll::Ready(server.map_err(Trouble::from));
+            loop {
+                if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
+                    return Poll::Ready(server.map_err(Trouble::from));
+                }
+                if !waits {
+                    waits = true;
+                    entry.waits(true);
+                }
+                if entry.is_cancelled() {
+                    return Poll::Ready(Err(SessionError::Cancelled.into()));
+                }
+                if let Err(error) = ready!(execute::poll_presence(cx, client)) {
+                    return Poll::Ready(Err(End::Broken(error).into()));
+                }
             }
-            if !waits {
-                waits = true;
-                self.entry.waits(true);
-            }
-            if self.entry.is_cancelled() {
-                return Poll::Ready(Err(SessionError::Cancelled.into()));
-            }
-            Poll::Pending
         })
         .await;
         if waits {
@@ -338,8 +343,15 @@ impl Session {
             Some(server) => server,
             None => self.wait_for_server(pool).await?,
         };
-        server.adopt_ahead(&self.settings);
-        Ok(server)
+        if server.has_adopted(&self.settings) {
+            return Ok(server);
+        }
+        let adopted = server.adopt(&self.settings).await;
+        // The session does not hold this server yet, so its loss is an error like others.
+        match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
+            None => Ok(server),
+            Some(error) => Err(Trouble::Relay(error)),
+        }
     }
 
     /// Holds a server of this shard; nothing to do where it is the one at hand.
@@ -425,7 +437,12 @@ impl Session {
             database = %self.database.config.name, shard = %held.pool.shard(), client = self.entry.pid,
             error = %lost, detail = lost.detail(), "a server was lost while a client had it"
         );
-        let in_transaction = held.server.replies.status != Status::Idle;
+        if held.server.replies.is_mid_message() {
+            return Err(End::Cut(lost));
+        }
+        // What was sent to begin a transaction need not be answered yet.
+        let in_block = self.loses_block();
+        let in_transaction = held.server.replies.status != Status::Idle || in_block;
         let (answers, unsynced) = held.server.replies.owed();
         let in_flight = answers > 0 || unsynced;
         let unread = self.loses_unread_state(in_flight) && !in_transaction;

@@ -258,8 +258,8 @@ impl Session {
         }
     }
 
-    /// A statement whose Parse was not answered yet, and is behind a Sync: its failure would not skip what comes now, so
-    /// it must be known before its name is used.
+    /// A statement whose Parse or Close was not answered yet, and is behind a Sync: its failure would not skip what comes
+    /// now, so it must be known before its name is used.
     pub(super) async fn resolve_doubt(&mut self, name: &[u8]) -> Result<(), Trouble> {
         let syncing = |held: &Held| held.server.replies.syncing();
         if self.statements.is_unconfirmed(name) && self.held.as_ref().is_some_and(syncing) {

@@ -209,10 +209,11 @@ impl Statements {
         }
     }
 
-    /// The Parse of this name was not answered yet.
+    /// A Parse or Close of this name was not answered yet.
     #[must_use]
     pub fn is_unconfirmed(&self, name: &[u8]) -> bool {
-        self.unconfirmed.iter().any(|(known, _)| **known == *name)
+        let of_name = |(known, _): &(Box<[u8]>, Arc<Prepared>)| **known == *name;
+        self.unconfirmed.iter().any(of_name) || self.closed.iter().any(of_name)
     }
 
     /// Everything sent was answered: what is here now is here to stay.

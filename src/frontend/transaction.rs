@@ -70,19 +70,20 @@ impl Begun {
         self.savepoints.clear();
     }
 
-    /// One Query text that brings a server to where the client believes to be.
+    /// The commands that bring a server to where the client believes to be.
     #[must_use]
-    pub fn prologue(&self) -> Vec<u8> {
-        let mut prologue = self.texts.join(&b"\n;"[..]);
+    pub fn prologue(&self) -> Vec<Vec<u8>> {
+        let mut prologue = self.texts.clone();
         for name in &self.savepoints {
-            prologue.extend_from_slice(b"\n;SAVEPOINT \"");
+            let mut text = b"SAVEPOINT \"".to_vec();
             for &byte in name {
                 if byte == b'"' {
-                    prologue.push(byte);
+                    text.push(byte);
                 }
-                prologue.push(byte);
+                text.push(byte);
             }
-            prologue.push(b'"');
+            text.push(b'"');
+            prologue.push(text);
         }
         prologue
     }
@@ -127,9 +128,14 @@ mod tests {
         begun.savepoint(b"it\"s");
         begun.set_transaction(b"SET TRANSACTION DEFERRABLE");
         assert_eq!(
-            String::from_utf8(begun.prologue()).unwrap(),
-            "BEGIN READ ONLY -- as written\n;SET TRANSACTION DEFERRABLE\n;\
-             SAVEPOINT \"a\"\n;SAVEPOINT \"b\"\n;SAVEPOINT \"it\"\"s\""
+            begun.prologue(),
+            [
+                &b"BEGIN READ ONLY -- as written"[..],
+                b"SET TRANSACTION DEFERRABLE",
+                b"SAVEPOINT \"a\"",
+                b"SAVEPOINT \"b\"",
+                b"SAVEPOINT \"it\"\"s\"",
+            ]
         );
         begun.chain();
         assert!(!begun.has_savepoints() && !begun.release(b"a"));

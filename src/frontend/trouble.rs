@@ -36,6 +36,8 @@ pub enum End {
     Asked,
     /// The server that had the session's state is gone.
     Bereft(Lost),
+    /// The server is gone in the middle of a message of which the client has the beginning: nothing can be said any more.
+    Cut(Lost),
 }
 
 impl From<Broken> for Trouble {

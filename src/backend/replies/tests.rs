@@ -196,3 +196,29 @@ fn a_servers_error_has_the_clients_name_of_the_statement() {
     assert_eq!(alias.put_into(&ours), Some(theirs));
     assert_eq!(alias.put_into(&error("division by zero")), None);
 }
+
+#[test]
+fn the_beginning_of_a_transaction_is_hidden_and_its_failure_gives_the_connection_up() {
+    let expected = [
+        Expect::Prologue,
+        Expect::Prologue,
+        Expect::Prologue,
+        Expect::Query,
+    ];
+    let mut replies = expecting(&expected);
+    let begun = b"1\0\0\0\x042\0\0\0\x04C\0\0\0\x0aBEGIN\0";
+    let mut out = Vec::new();
+    let chunk = [&begun[..], COMPLETE, READY].concat();
+    let walked = replies.walk(&chunk, &mut out).unwrap();
+    let seen = [&out[..], &chunk[walked.run]].concat();
+    assert_eq!(seen, [COMPLETE, READY].concat());
+    assert!(replies.settled());
+
+    let mut error = Vec::new();
+    let fields = [(b'S', &b"ERROR"[..]), (b'C', b"0A000"), (b'M', b"not here")];
+    encode::error_of_fields(&mut error, fields.into_iter());
+    let mut replies = expecting(&expected);
+    let chunk = [&b"1\0\0\0\x042\0\0\0\x04"[..], &error].concat();
+    assert!(replies.walk(&chunk, &mut Vec::new()).is_err());
+    assert_eq!(replies.last_words, Some(error));
+}

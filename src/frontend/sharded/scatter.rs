@@ -90,8 +90,11 @@ impl Session {
                 Err(Trouble::Relay(error))
             }
             Err(broken) => {
+                let is_cut = |(_, server): &Borrowed| server.replies.is_mid_message();
+                let cut = borrowed.iter().any(is_cut);
                 cut_short(borrowed);
                 Err(match broken {
+                    Broken::Server(lost) if cut => End::Cut(lost).into(),
                     Broken::Server(lost) => Trouble::Tell(Box::new(lost)),
                     Broken::Client(error) => End::Broken(error).into(),
                 })

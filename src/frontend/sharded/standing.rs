@@ -35,6 +35,11 @@ impl Session {
             })
     }
 
+    /// The held server is lost. Whether it had, or was to begin, a transaction of the client's.
+    pub(in crate::frontend) fn loses_block(&mut self) -> bool {
+        std::mem::take(&mut self.sharded).block == Block::Open
+    }
+
     /// Everything sent was answered: what is known of the transaction now is what the server says.
     pub(in crate::frontend) fn stands(&mut self, status: Status) {
         self.sharded.wrote = false;
@@ -120,7 +125,9 @@ impl Session {
             && let Some(Held { server, .. }) = &mut self.held
         {
             let answers = self.client.outbox();
-            server.send_query(&begun.prologue(), Expect::Prologue, answers);
+            for text in begun.prologue() {
+                server.send_prologue(&text, answers);
+            }
             self.transaction = Transaction::Idle;
             self.sharded.block = Block::Open;
         }
