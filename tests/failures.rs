@@ -437,7 +437,7 @@ fn rest_of_a_cut_answer(port: u16, name: &str, text: &str, then: impl FnOnce()) 
     let mut client = Client::over(stream.try_clone().unwrap());
     client.login(&[("user", "postgres"), ("database", name)], "");
     client.send(&query(text));
-    let mut beginning = [0; 1 << 16];
+    let mut beginning = vec![0; 1 << 16];
     stream.read_exact(&mut beginning).unwrap();
     then();
     let mut rest = Vec::new();

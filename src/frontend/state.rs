@@ -166,6 +166,8 @@ impl Session {
             self.pin(cause);
         }
         if self.state.custom.len() > CUSTOM_MAX {
+            // Kept where they are, they need not be asked for.
+            self.state.custom.clear();
             self.state.untold = Some("its many custom settings");
             self.pin("its many custom settings");
         }

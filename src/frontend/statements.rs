@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::sharded::Shape;
 use crate::backend::replies::StatementId;
@@ -74,12 +74,21 @@ impl Interned {
 
     /// Who prepares one of the texts again gets a statement that no server has yet; who has one keeps it.
     pub fn forget(&self) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clear();
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<[u8]>, Weak<Prepared>>> {
+        // What is kept here is whole between any two statements.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn get(&self, tail: &[u8]) -> Arc<Prepared> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = self.lock().get(tail).and_then(Weak::upgrade) {
+            return prepared;
+        }
+        // Outside of the lock, for a text may be long. Two sessions may do it twice; the first one's is taken.
+        let traces = traces(tail.split(|&byte| byte == 0).next().unwrap_or_default());
+        let mut known = self.lock();
         if let Some(prepared) = known.get(tail).and_then(Weak::upgrade) {
             return prepared;
         }
@@ -96,7 +105,7 @@ impl Interned {
             id: self.fresh_id(),
             tail: Arc::clone(&tail),
             proven: AtomicBool::new(false),
-            traces: traces(tail.split(|&byte| byte == 0).next().unwrap_or_default()),
+            traces,
             shape: None,
         });
         known.insert(tail, Arc::downgrade(&prepared));

@@ -5,6 +5,7 @@
 //! wherever they stand, in a string too, since a text that is looked at in vain costs little, and one that is not costs
 //! a wrong answer.
 
+use std::cell::LazyCell;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -31,30 +32,38 @@ pub struct Traces {
     pub sequences: bool,
 }
 
-/// Words of functions and schemas by which a query reaches the session.
-const WORDS: &[&str] = &[
-    "set_config",
-    "advisory",
-    "temp",
-    "setseed",
-    "lastval",
-    "currval",
-    "dblink",
-    "u&\"",
+/// How a query reaches the session.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    SetConfig,
+    AdvisoryLock,
+    Temporary,
+    Stays(&'static str),
+    SequenceValue,
+    /// A name written so that the words here are not seen in it.
+    Disguised,
+}
+
+/// Words of functions and schemas, and what they do.
+const WORDS: &[(&str, Reach)] = &[
+    ("set_config", Reach::SetConfig),
+    ("advisory", Reach::AdvisoryLock),
+    ("temp", Reach::Temporary),
+    ("setseed", Reach::Stays("setseed")),
+    ("dblink", Reach::Stays("dblink")),
+    ("lastval", Reach::SequenceValue),
+    ("currval", Reach::SequenceValue),
+    ("u&\"", Reach::Disguised),
 ];
-const SET_CONFIG: usize = 0;
-const ADVISORY: usize = 1;
-const TEMP: usize = 2;
-const SETSEED: usize = 3;
-const LASTVAL: usize = 4;
-const CURRVAL: usize = 5;
-const DBLINK: usize = 6;
+
+/// Calls of set_config in one text that are read; of more, the names count as unknown.
+const CALLS_MAX: usize = 64;
 
 static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
         .match_kind(MatchKind::LeftmostFirst)
-        .build(WORDS)
+        .build(WORDS.iter().map(|(word, _)| word))
         .ok()
 });
 
@@ -115,15 +124,8 @@ impl Traces {
             }
             Verb::Declare => return contains(statement, b"hold"),
             Verb::Create { temp } => return temp,
-            Verb::Select
-            | Verb::Insert
-            | Verb::Update
-            | Verb::Delete
-            | Verb::Merge
-            | Verb::Values
-            | Verb::With
-            | Verb::Table
-            | Verb::Empty
+            query if query.is_query() => return false,
+            Verb::Empty
             | Verb::Begin { .. }
             | Verb::Commit { .. }
             | Verb::Rollback { .. }
@@ -188,13 +190,21 @@ impl Traces {
             return true;
         };
         let mut leaves = false;
+        // Looked for once: a long text may have the word many times.
+        let temporary = LazyCell::new(|| names_temporary(text));
+        let mut calls = 0;
         for found in finder.find_iter(text) {
             let behind = text.get(found.end()..).unwrap_or_default();
-            match found.pattern().as_usize() {
-                ADVISORY if starts_with(behind, b"_xact") => continue,
-                TEMP if !names_temporary(text) => continue,
-                SET_CONFIG => {
-                    let Some(call) = SetConfig::read(behind) else {
+            let Some(&(_, reach)) = WORDS.get(found.pattern().as_usize()) else {
+                continue;
+            };
+            match reach {
+                Reach::AdvisoryLock if starts_with(behind, b"_xact") => continue,
+                Reach::Temporary if !*temporary => continue,
+                Reach::SetConfig => {
+                    calls += 1;
+                    let call = (calls <= CALLS_MAX).then(|| SetConfig::read(behind));
+                    let Some(call) = call.flatten() else {
                         // Its name is not written here.
                         self.untold = Some("set_config of a computed name");
                         self.rereads.push(String::new());
@@ -211,13 +221,12 @@ impl Traces {
                     }
                     continue;
                 }
-                SETSEED => self.untold = Some("setseed"),
-                LASTVAL | CURRVAL => {
+                Reach::Stays(cause) => self.untold = Some(cause),
+                Reach::SequenceValue => {
                     self.sequences = true;
                     self.untold = Some("the values of sequences");
                 }
-                DBLINK => self.untold = Some("dblink"),
-                _ => {}
+                Reach::AdvisoryLock | Reach::Temporary | Reach::Disguised => {}
             }
             leaves = true;
         }
@@ -365,6 +374,17 @@ mod tests {
         ] {
             assert!(traces(text.as_bytes()).is_some_and(|it| it.asks), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_read_a_bounded_number_of_times() {
+        // Read anew at each word, these would take hours.
+        let temps = format!("SELECT '{}'", "temp ".repeat(100_000));
+        assert_eq!(traces(temps.as_bytes()), None);
+        let calls = format!("SELECT {}", "set_config('a.b', ".repeat(20_000));
+        let found = traces(calls.as_bytes()).unwrap();
+        assert_eq!(found.untold, Some("set_config of a computed name"));
+        assert_eq!(found.custom.len(), CALLS_MAX);
     }
 
     #[test]

@@ -119,6 +119,24 @@ pub enum Verb<'a> {
     Other(&'a [u8]),
 }
 
+impl Verb<'_> {
+    /// Reads or writes rows: what is planned, and what leaves nothing in the session but by the functions that it calls.
+    #[must_use]
+    pub fn is_query(&self) -> bool {
+        matches!(
+            self,
+            Verb::Select
+                | Verb::Insert
+                | Verb::Update
+                | Verb::Delete
+                | Verb::Merge
+                | Verb::With
+                | Verb::Values
+                | Verb::Table
+        )
+    }
+}
+
 /// What DISCARD names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discard {

@@ -74,14 +74,7 @@ pub fn understand(text: &str) -> Understood<Statement> {
 /// Lets queries through only: the parser knows many other commands, some of which nest.
 fn check_verb(text: &str) -> Understood<()> {
     match verb(text.as_bytes()) {
-        Verb::Select
-        | Verb::Insert
-        | Verb::Update
-        | Verb::Delete
-        | Verb::Merge
-        | Verb::With
-        | Verb::Values
-        | Verb::Table => Ok(()),
+        query if query.is_query() => Ok(()),
         Verb::Empty => Err(Unparsed::NotOne),
         Verb::Other(word) => {
             let word = String::from_utf8_lossy(word);
