@@ -14,41 +14,32 @@ use std::time::Duration;
 use super::dsn::cannot_read;
 use super::file::{self, File};
 use super::keys::closest;
-use super::problems::{Findings, Problem, Problems, join};
+use super::problems::{Findings, Problem, Problems};
 use super::values::{Environment, duration, resolve, size};
 use super::{
-    Auth, AuthMethod, ClientTls, Config, Listen, Log, PoolMode, PoolSettings, Proxy, Secret, Users,
-    databases, listen, users,
+    Auth, AuthMethod, ClientTls, Config, Listen, Log, MemoryMax, PoolSettings, Proxy, Secret,
+    Users, databases, listen, pool, users,
 };
+use crate::names::UserName;
 
 const LISTEN: &str = "127.0.0.1:6432";
 const CLIENTS_MAX: u32 = 10_000;
 const ADMIN_USER: &str = "postgres";
+/// Enough to fill the pools quickly, and few enough for a server that has just restarted.
+const SERVER_LOGINS_MAX: NonZeroU32 = match NonZeroU32::new(32) {
+    Some(number) => number,
+    None => NonZeroU32::MIN,
+};
+const DNS_INTERVAL: Duration = Duration::from_secs(15);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// PostgreSQL's own limit, of `palloc`.
 const MESSAGE_BYTES_MAX: u32 = 1 << 30;
 /// Less would refuse ordinary logins and statements.
 const MESSAGE_BYTES_MAX_MIN: u32 = 8 << 10;
+const MEMORY_MAX_MIN: u64 = 32 << 20;
 const LOG_LEVEL: &str = "info";
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
-const POOL: PoolSettings = PoolSettings {
-    mode: PoolMode::Transaction,
-    size: at_least_one(20),
-    wait_timeout: Duration::from_secs(30),
-    connect_timeout: Duration::from_secs(10),
-    idle_timeout: Duration::from_secs(10 * 60),
-    lifetime: Duration::from_secs(60 * 60),
-    connect_parallelism: at_least_one(4),
-};
-
-const fn at_least_one(number: u32) -> NonZeroU32 {
-    match NonZeroU32::new(number) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
-    }
-}
-
 /// Reads and checks the file at `path` and the files that it names.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let text = fs::read_to_string(path).map_err(|error| {
@@ -100,8 +91,13 @@ impl Check<'_> {
         let proxy = self.proxy(&file.proxy, log);
         let auth = self.auth(&file.auth);
         let tls = file.tls.as_ref().map(|tls| self.tls(tls));
-        let pool = self.pool("pool", &file.pool, &POOL);
-        let databases = databases::check(self, &file.databases, &pool);
+        let pool = self.pool("pool", &file.pool, &PoolSettings::default());
+        let databases = databases::check(self, file, &pool);
+        let users = file.users.iter();
+        let users = users.map(|(name, user)| {
+            let caps = pool::caps(user.connections_max, user.clients_max);
+            (UserName::from(name.as_str()), caps)
+        });
         let tls = match tls {
             Some(tls) => Some(tls?),
             None => None,
@@ -111,6 +107,7 @@ impl Check<'_> {
             auth: auth?,
             tls,
             databases: databases?,
+            users: users.collect(),
         })
     }
 
@@ -142,6 +139,24 @@ impl Check<'_> {
             http,
             workers,
             clients_max: written.clients_max.unwrap_or(CLIENTS_MAX),
+            host_connections_max: written.host_connections_max.and_then(NonZeroU32::new),
+            server_logins_max: written
+                .server_logins_max
+                .and_then(NonZeroU32::new)
+                .unwrap_or(SERVER_LOGINS_MAX),
+            memory_max: self.memory_max(written.memory_max.as_deref()),
+            dns_interval: self.duration(
+                "proxy.dns_interval",
+                written.dns_interval.as_deref(),
+                DNS_INTERVAL,
+                Duration::ZERO,
+            ),
+            ignore_startup_parameters: written
+                .ignore_startup_parameters
+                .iter()
+                .flatten()
+                .map(|name| name.to_ascii_lowercase())
+                .collect(),
             admin_users,
             login_timeout: self.duration(
                 "proxy.login_timeout",
@@ -214,6 +229,27 @@ impl Check<'_> {
             );
         }
         Some(address)
+    }
+
+    /// What is not written depends on the machine, and is found when the proxy starts.
+    fn memory_max(&mut self, written: Option<&str>) -> MemoryMax {
+        const PATH: &str = "proxy.memory_max";
+        match written {
+            None | Some("auto") => MemoryMax::Auto,
+            Some("off") => MemoryMax::Off,
+            Some(text) => match self.findings.keep(PATH, size(text)) {
+                Some(bytes) if bytes >= MEMORY_MAX_MIN => MemoryMax::Bytes(bytes),
+                Some(_) => {
+                    self.findings.report(
+                        PATH,
+                        "is less than the proxy itself needs",
+                        "write at least \"32MiB\", \"auto\" or \"off\"",
+                    );
+                    MemoryMax::Auto
+                }
+                None => MemoryMax::Auto,
+            },
+        }
     }
 
     fn message_bytes_max(&mut self, written: Option<&str>) -> u32 {
@@ -371,58 +407,7 @@ impl Check<'_> {
         Some(path)
     }
 
-    /// The settings of a pool; what is not written comes from `base`.
-    pub fn pool(&mut self, path: &str, written: &file::Pool, base: &PoolSettings) -> PoolSettings {
-        const POSITIVE: Duration = Duration::from_millis(1);
-        let mode_path = join(path, "mode");
-        let mode = match written.mode.as_deref() {
-            None => base.mode,
-            Some("session") => PoolMode::Session,
-            Some("transaction") => PoolMode::Transaction,
-            Some("statement") => {
-                self.findings.report(
-                    &mode_path,
-                    "\"statement\" is not supported yet",
-                    "write \"transaction\"; statements outside a transaction behave the same there",
-                );
-                base.mode
-            }
-            Some(other) => {
-                self.word(&mode_path, other, &["session", "transaction"]);
-                base.mode
-            }
-        };
-        let number = |written: Option<u32>, base| written.and_then(NonZeroU32::new).unwrap_or(base);
-        let mut wait = |key: &str, written: &Option<String>, base, least| {
-            self.duration(&join(path, key), written.as_deref(), base, least)
-        };
-        PoolSettings {
-            mode,
-            size: number(written.size, base.size),
-            wait_timeout: wait(
-                "wait_timeout",
-                &written.wait_timeout,
-                base.wait_timeout,
-                POSITIVE,
-            ),
-            connect_timeout: wait(
-                "connect_timeout",
-                &written.connect_timeout,
-                base.connect_timeout,
-                POSITIVE,
-            ),
-            idle_timeout: wait(
-                "idle_timeout",
-                &written.idle_timeout,
-                base.idle_timeout,
-                Duration::ZERO,
-            ),
-            lifetime: wait("lifetime", &written.lifetime, base.lifetime, Duration::ZERO),
-            connect_parallelism: number(written.connect_parallelism, base.connect_parallelism),
-        }
-    }
-
-    fn duration(
+    pub fn duration(
         &mut self,
         path: &str,
         written: Option<&str>,
@@ -443,7 +428,7 @@ impl Check<'_> {
     }
 
     /// Reports a word that is none of the choices.
-    fn word(&mut self, path: &str, found: &str, choices: &[&str]) {
+    pub fn word(&mut self, path: &str, found: &str, choices: &[&str]) {
         let remedy = match closest(found, choices.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("write one of {}", choices.join(", ")),

@@ -11,9 +11,11 @@ use super::dsn::{self, Context};
 use super::file;
 use super::problems::join;
 use super::tables::{self, ShardNames};
-use super::{Database, DefaultTable, Dsn, Password, PoolMode, PoolSettings, Shard};
-use crate::names::{DatabaseName, ShardId, ShardName};
+use super::{Database, DefaultTable, Dsn, Password, PoolMode, PoolSettings, Shard, pool};
+use crate::names::{DatabaseName, ShardId, ShardName, UserName};
 
+/// The section for every database that has none of its own.
+pub const ANY: &str = "*";
 /// Names of the console's own databases.
 const RESERVED: &[&str] = &["pgherd", "pgbouncer"];
 /// Fewer than the buckets of a placement, so that each shard can hold some.
@@ -26,9 +28,10 @@ type Databases = BTreeMap<DatabaseName, Arc<Database>>;
 /// `None` only after a report.
 pub(super) fn check(
     check: &mut Check,
-    written: &BTreeMap<String, file::Database>,
+    file: &file::File,
     pool: &PoolSettings,
 ) -> Option<Databases> {
+    let written = &file.databases;
     if written.is_empty() {
         check.findings.report(
             "databases",
@@ -38,7 +41,10 @@ pub(super) fn check(
     }
     let mut databases = Some(Databases::new());
     for (name, written) in written {
-        match (database(check, name, written, pool), &mut databases) {
+        match (
+            database(check, name, written, &file.users, pool),
+            &mut databases,
+        ) {
             (Some(database), Some(databases)) => {
                 databases.insert(database.name.clone(), Arc::new(database));
             }
@@ -52,6 +58,7 @@ fn database(
     check: &mut Check,
     name: &str,
     written: &file::Database,
+    users: &BTreeMap<String, file::User>,
     pool: &PoolSettings,
 ) -> Option<Database> {
     let path = join("databases", name);
@@ -71,13 +78,26 @@ fn database(
     }
     let shards = shards(check, name, &path, &written.shards);
     let pool = check.pool(&join(&path, "pool"), &written.pool, pool);
-    if written.shards.len() > 1 && pool.mode == PoolMode::Session {
+    let sharded = written.shards.len() > 1;
+    one_shard_mode(check, &join(&path, "pool"), sharded, &pool);
+    if sharded && name == ANY {
         check.findings.report(
-            &join(&join(&path, "pool"), "mode"),
-            "a database of several shards has no session mode",
-            "write \"transaction\", here or in [pool]",
+            &path,
+            "a database of several shards has one name",
+            "give it the name that clients ask for",
         );
     }
+    let user_pools = users
+        .iter()
+        .filter(|(_, user)| user.pool != file::Pool::default());
+    let user_pools = user_pools
+        .map(|(name, user)| {
+            let path = join(&join("users", name), "pool");
+            let pool = check.pool(&path, &user.pool, &pool);
+            one_shard_mode(check, &path, sharded, &pool);
+            (UserName::from(name.as_str()), pool)
+        })
+        .collect();
     let names = ShardNames::of(check, &path, &written.shards);
     let tables = tables::check(check, &join(&path, "tables"), &written.tables, &names);
     let default_table = match written.default_table.as_deref() {
@@ -90,9 +110,26 @@ fn database(
         name: DatabaseName::new(name),
         shards: shards?,
         pool,
+        user_pools,
+        caps: pool::caps(written.connections_max, written.clients_max),
         tables: tables?,
         default_table: default_table?,
     })
+}
+
+fn one_shard_mode(check: &mut Check, path: &str, sharded: bool, pool: &PoolSettings) {
+    let mode = match pool.mode {
+        PoolMode::Transaction => return,
+        PoolMode::Session => "session",
+        PoolMode::Statement => "statement",
+    };
+    if sharded {
+        check.findings.report(
+            &join(path, "mode"),
+            format!("a database of several shards has no {mode} mode"),
+            "write \"transaction\", here or in [pool]",
+        );
+    }
 }
 
 fn shards(

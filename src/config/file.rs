@@ -22,6 +22,7 @@ pub(super) struct File {
     pub auth: Auth,
     pub tls: Option<Tls>,
     pub pool: Pool,
+    pub users: BTreeMap<String, User>,
     pub databases: BTreeMap<String, Database>,
 }
 
@@ -32,6 +33,11 @@ pub(super) struct Proxy {
     pub http: Option<String>,
     pub workers: Option<u32>,
     pub clients_max: Option<u32>,
+    pub host_connections_max: Option<u32>,
+    pub server_logins_max: Option<u32>,
+    pub memory_max: Option<String>,
+    pub dns_interval: Option<String>,
+    pub ignore_startup_parameters: Option<Vec<String>>,
     pub admin_users: Option<Vec<String>>,
     pub login_timeout: Option<String>,
     pub shutdown_timeout: Option<String>,
@@ -60,22 +66,46 @@ pub(super) struct Tls {
     pub mode: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Pool {
     pub mode: Option<String>,
     pub size: Option<u32>,
+    pub size_min: Option<u32>,
+    pub reserve_size: Option<u32>,
+    pub reserve_timeout: Option<String>,
+    pub reuse: Option<String>,
     pub wait_timeout: Option<String>,
+    pub wait_notice: Option<String>,
     pub connect_timeout: Option<String>,
+    pub connect_parallelism: Option<u32>,
+    pub connect_query: Option<String>,
     pub idle_timeout: Option<String>,
     pub lifetime: Option<String>,
-    pub connect_parallelism: Option<u32>,
+    pub check_after: Option<String>,
+    pub reset: Option<String>,
+    pub reset_query: Option<String>,
+    pub on_session_state: Option<String>,
+    pub query_timeout: Option<String>,
+    pub transaction_timeout: Option<String>,
+    pub idle_in_transaction_timeout: Option<String>,
+    pub client_idle_timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct User {
+    pub connections_max: Option<u32>,
+    pub clients_max: Option<u32>,
+    pub pool: Pool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Database {
     pub default_table: Option<String>,
+    pub connections_max: Option<u32>,
+    pub clients_max: Option<u32>,
     pub shards: Vec<Shard>,
     pub pool: Pool,
     pub tables: BTreeMap<String, TableRule>,

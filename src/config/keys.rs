@@ -78,6 +78,10 @@ pub(super) const FILE: &[Field] = &[
         shape: Shape::Table(POOL),
     },
     Field {
+        name: "users",
+        shape: Shape::Named(USER),
+    },
+    Field {
         name: "databases",
         shape: Shape::Named(DATABASE),
     },
@@ -88,6 +92,11 @@ const PROXY: &[Field] = &[
     leaf("http", Kind::Text),
     count("workers", 0, WORKERS_MAX),
     count("clients_max", 1, CLIENTS_MAX_MAX),
+    count("host_connections_max", 0, POOL_SIZE_MAX),
+    count("server_logins_max", 1, CONNECT_PARALLELISM_MAX),
+    leaf("memory_max", Kind::Text),
+    leaf("dns_interval", Kind::Duration),
+    leaf("ignore_startup_parameters", Kind::Texts),
     leaf("admin_users", Kind::Texts),
     leaf("login_timeout", Kind::Duration),
     leaf("shutdown_timeout", Kind::Duration),
@@ -107,15 +116,40 @@ const TLS: &[Field] = &[
 const POOL: &[Field] = &[
     leaf("mode", Kind::Text),
     count("size", 1, POOL_SIZE_MAX),
+    count("size_min", 0, POOL_SIZE_MAX),
+    count("reserve_size", 0, POOL_SIZE_MAX),
+    leaf("reserve_timeout", Kind::Duration),
+    leaf("reuse", Kind::Text),
     leaf("wait_timeout", Kind::Duration),
+    leaf("wait_notice", Kind::Duration),
     leaf("connect_timeout", Kind::Duration),
+    count("connect_parallelism", 1, CONNECT_PARALLELISM_MAX),
+    leaf("connect_query", Kind::Text),
     leaf("idle_timeout", Kind::Duration),
     leaf("lifetime", Kind::Duration),
-    count("connect_parallelism", 1, CONNECT_PARALLELISM_MAX),
+    leaf("check_after", Kind::Duration),
+    leaf("reset", Kind::Text),
+    leaf("reset_query", Kind::Text),
+    leaf("on_session_state", Kind::Text),
+    leaf("query_timeout", Kind::Duration),
+    leaf("transaction_timeout", Kind::Duration),
+    leaf("idle_in_transaction_timeout", Kind::Duration),
+    leaf("client_idle_timeout", Kind::Duration),
+];
+
+const USER: &[Field] = &[
+    count("connections_max", 0, POOL_SIZE_MAX),
+    count("clients_max", 0, CLIENTS_MAX_MAX),
+    Field {
+        name: "pool",
+        shape: Shape::Table(POOL),
+    },
 ];
 
 const DATABASE: &[Field] = &[
     leaf("default_table", Kind::Text),
+    count("connections_max", 0, POOL_SIZE_MAX),
+    count("clients_max", 0, CLIENTS_MAX_MAX),
     Field {
         name: "shards",
         shape: Shape::Each(SHARD),
@@ -147,25 +181,38 @@ const TABLE: &[Field] = &[
 ];
 
 /// Keys that will come, with what to do until then.
-const LATER: &[(&str, &str)] = &[
-    ("auth.query", "list the users in users_file for now"),
-    ("users", "set [pool] or [databases.NAME.pool] for now"),
-];
+const LATER: &[(&str, &str)] = &[("auth.query", "list the users in users_file for now")];
 
 /// What PgBouncer calls a setting, and where it lives here.
 const BORROWED: &[(&str, &str)] = &[
     ("auth_file", "auth.users_file"),
     ("auth_type", "auth.method"),
+    ("client_login_timeout", "proxy.login_timeout"),
     ("default_pool_size", "pool.size"),
+    (
+        "idle_transaction_timeout",
+        "pool.idle_in_transaction_timeout",
+    ),
     ("listen_addr", "proxy.listen"),
     ("listen_port", "proxy.listen"),
     ("max_client_conn", "proxy.clients_max"),
+    ("max_db_client_connections", "databases.*.clients_max"),
+    ("max_db_connections", "databases.*.connections_max"),
+    ("max_user_client_connections", "users.*.clients_max"),
+    ("max_user_connections", "users.*.connections_max"),
+    ("min_pool_size", "pool.size_min"),
     ("pool_mode", "pool.mode"),
     ("pool_size", "pool.size"),
+    ("query_wait_notify", "pool.wait_notice"),
     ("query_wait_timeout", "pool.wait_timeout"),
+    ("reserve_pool_size", "pool.reserve_size"),
+    ("reserve_pool_timeout", "pool.reserve_timeout"),
+    ("server_check_delay", "pool.check_after"),
     ("server_connect_timeout", "pool.connect_timeout"),
     ("server_idle_timeout", "pool.idle_timeout"),
     ("server_lifetime", "pool.lifetime"),
+    ("server_reset_query", "pool.reset_query"),
+    ("server_round_robin", "pool.reuse"),
 ];
 
 /// Every key as a path: `proxy.listen`, `databases.*.shards[].primary`, `databases.*.tables.*.key`.

@@ -14,6 +14,7 @@ mod users;
 // what it means
 mod check;
 mod databases;
+mod pool;
 mod problems;
 mod tables;
 
@@ -21,18 +22,19 @@ mod tables;
 mod tests;
 
 pub use check::{load, parse};
+pub use databases::ANY;
 pub use keys::known_keys;
 pub use problems::{Problem, Problems};
 pub use users::{Secret, Users};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::names::{DatabaseName, ShardId, ShardName, TableName};
+use crate::names::{DatabaseName, ShardId, ShardName, TableName, UserName};
 
 /// All settings, as meant: every reference is resolved and every value is in its range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Config {
     /// TLS towards clients; `None` answers an SSLRequest with `N`.
     pub tls: Option<ClientTls>,
     pub databases: BTreeMap<DatabaseName, Arc<Database>>,
+    /// Caps of single users, over all databases.
+    pub users: BTreeMap<UserName, Caps>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +56,30 @@ pub struct Proxy {
     /// Worker threads, each with its own runtime; already resolved (0 in the file means one per core).
     pub workers: usize,
     pub clients_max: u32,
+    /// Server connections to one host and port, over all pools; `None`: no cap.
+    pub host_connections_max: Option<NonZeroU32>,
+    /// Logins to servers under way at once, over all pools.
+    pub server_logins_max: NonZeroU32,
+    pub memory_max: MemoryMax,
+    /// How often the addresses of the servers' host names are asked for; zero: only for a new connection.
+    pub dns_interval: Duration,
+    /// Start-up parameters of clients that are dropped, in lower case.
+    pub ignore_startup_parameters: BTreeSet<String>,
     pub admin_users: Vec<String>,
     pub login_timeout: Duration,
     pub shutdown_timeout: Duration,
     /// The largest single message that a client may send.
     pub message_bytes_max: u32,
     pub log: Log,
+}
+
+/// Beyond which resident memory no new work is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryMax {
+    /// Four fifths of what the machine or the control group has.
+    Auto,
+    Off,
+    Bytes(u64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +124,9 @@ pub struct Database {
     /// At least one, in the order of the file; `ShardId` is the index.
     pub shards: Vec<Shard>,
     pub pool: PoolSettings,
+    /// What is different for the users that have a section of their own.
+    pub user_pools: BTreeMap<UserName, PoolSettings>,
+    pub caps: Caps,
     /// Tables that the file names, with folded names. A table of the schema `public` has `schema: None` here,
     /// whether the file names its schema or not.
     pub tables: BTreeMap<TableName, TableRule>,
@@ -112,6 +137,12 @@ impl Database {
     #[must_use]
     pub fn is_sharded(&self) -> bool {
         self.shards.len() > 1
+    }
+
+    /// The settings for this user.
+    #[must_use]
+    pub fn pool_of(&self, user: &UserName) -> &PoolSettings {
+        self.user_pools.get(user).unwrap_or(&self.pool)
     }
 }
 
@@ -125,10 +156,64 @@ pub struct Shard {
     pub replicas: Vec<Arc<Dsn>>,
 }
 
+/// When a server is free for the next client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
+    /// When the client leaves.
     Session,
     Transaction,
+    /// After each transaction, and no transaction has more than one statement.
+    Statement,
+}
+
+/// Which of the idle server connections is lent next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The one that came back last; those that are not needed grow old and are closed.
+    Lifo,
+    /// The one that has rested longest.
+    RoundRobin,
+}
+
+/// What is done to a server between two clients in transaction and statement mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// Only what the next client needs.
+    Auto,
+    /// The reset query, after every transaction.
+    Always,
+}
+
+/// What becomes of session state in transaction and statement mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSessionState {
+    /// Settings follow the client; what cannot follow keeps its server.
+    Track,
+    /// Whoever has any keeps its server.
+    Pin,
+    /// A statement that would make any is refused.
+    Refuse,
+}
+
+/// How many at once; `None`: no cap of this kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// Server connections.
+    pub connections_max: Option<NonZeroU32>,
+    pub clients_max: Option<NonZeroU32>,
+}
+
+/// How long a client may take; zero: as long as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// One request, from its first byte to its ReadyForQuery.
+    pub query: Duration,
+    /// From the first statement of a transaction to its end.
+    pub transaction: Duration,
+    /// A transaction whose client sends nothing.
+    pub idle_in_transaction: Duration,
+    /// A client without a transaction that sends nothing.
+    pub client_idle: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,16 +221,33 @@ pub struct PoolSettings {
     pub mode: PoolMode,
     /// Server connections of one pool (database, shard, user) over all workers.
     pub size: NonZeroU32,
+    /// Server connections that are kept, also when nobody needs them.
+    pub size_min: u32,
+    /// Further server connections, once a client has waited for `reserve_timeout`.
+    pub reserve_size: u32,
+    pub reserve_timeout: Duration,
+    pub reuse: Reuse,
     /// How long a client waits for a server connection before 53300.
     pub wait_timeout: Duration,
+    /// A client that waits for so long is told that it does; zero: never.
+    pub wait_notice: Duration,
     /// Connecting and logging in to a server.
     pub connect_timeout: Duration,
+    /// Logins of one pool under way at once.
+    pub connect_parallelism: NonZeroU32,
+    /// Run on each new server connection.
+    pub connect_query: Option<String>,
     /// An unused server connection is closed after this; zero: never.
     pub idle_timeout: Duration,
     /// A server connection older than this is closed when it is next idle; zero: never.
     pub lifetime: Duration,
-    /// Logins of one pool under way at once.
-    pub connect_parallelism: NonZeroU32,
+    /// A server connection that has rested for longer must answer before it is lent; zero: every one.
+    pub check_after: Duration,
+    pub reset: Reset,
+    /// Run on a server when its client has left, in session mode; see [`Reset`].
+    pub reset_query: Option<String>,
+    pub on_session_state: OnSessionState,
+    pub timeouts: Timeouts,
 }
 
 /// What the file says of one table.

@@ -79,11 +79,15 @@ impl Findings {
         if self.spoiled.contains(path) {
             return;
         }
-        self.problems.push(Problem {
+        let problem = Problem {
             path: path.to_owned(),
             problem: problem.into(),
             remedy: remedy.into(),
-        });
+        };
+        // The section of a user is read once for each database.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     pub fn fault(&mut self, path: &str, fault: Fault) {

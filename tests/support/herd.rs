@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use pgherd::backend::control::{Control, ControlLimits};
 use pgherd::config::{
-    Auth, AuthMethod, Config, Database, DefaultTable, Dsn, Endpoint, Log, PoolMode, PoolSettings,
-    Proxy, ServerTls, Shard, SslMode, TableRule, Users,
+    Auth, AuthMethod, Caps, Config, Database, DefaultTable, Dsn, Endpoint, Log, MemoryMax,
+    PoolSettings, Proxy, ServerTls, Shard, SslMode, TableRule, Users,
 };
 use pgherd::demo::Server;
 use pgherd::names::{DatabaseName, ShardId, ShardName, TableName};
@@ -88,14 +89,16 @@ pub fn database(name: &str, shards: Vec<Shard>, tables: &[(&str, TableRule)]) ->
         name: DatabaseName::from(name),
         shards,
         pool: PoolSettings {
-            mode: PoolMode::Transaction,
             size: number(2),
             wait_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
             lifetime: Duration::ZERO,
             connect_parallelism: number(1),
+            ..PoolSettings::default()
         },
+        user_pools: BTreeMap::new(),
+        caps: Caps::default(),
         tables: tables
             .iter()
             .map(|(name, rule)| {
@@ -159,6 +162,11 @@ pub fn config_of(databases: &[Arc<Database>]) -> Config {
             http: None,
             workers: 1,
             clients_max: 10,
+            host_connections_max: None,
+            server_logins_max: NonZeroU32::MIN,
+            memory_max: MemoryMax::Off,
+            dns_interval: Duration::ZERO,
+            ignore_startup_parameters: BTreeSet::new(),
             admin_users: Vec::new(),
             login_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(5),

@@ -12,6 +12,11 @@ fn a_right_text_means_what_it_says() {
         http = "[::1]:9632"
         workers = 3
         clients_max = 5
+        host_connections_max = 90
+        server_logins_max = 2
+        memory_max = "1GiB"
+        dns_interval = "0"
+        ignore_startup_parameters = ["Extra_Float_Digits"]
         admin_users = []
         login_timeout = "5s"
         shutdown_timeout = "0"
@@ -24,6 +29,13 @@ fn a_right_text_means_what_it_says() {
         size = 7
         wait_timeout = "1s"
         lifetime = "0"
+        reset_query = ""
+        [users.ann]
+        connections_max = 5
+        clients_max = 0
+        [users.ann.pool]
+        size = 3
+        query_timeout = "9s"
         {SHOP}
         replicas = ["postgres://u:${{SECRET}}@r:3/shop"]
         [databases.shop.pool]
@@ -42,7 +54,7 @@ fn a_right_text_means_what_it_says() {
     )
     .replace(
         "[databases.shop]",
-        "[databases.shop]\ndefault_table = \"s1\"",
+        "[databases.shop]\ndefault_table = \"s1\"\nclients_max = 70",
     );
     let config = read(&text).expect("a right text");
     let tcp = |host: &str, port| Listen::Tcp {
@@ -66,6 +78,11 @@ fn a_right_text_means_what_it_says() {
             http: "[::1]:9632".parse().ok(),
             workers: 3,
             clients_max: 5,
+            host_connections_max: NonZeroU32::new(90),
+            server_logins_max: NonZeroU32::new(2).expect("2"),
+            memory_max: MemoryMax::Bytes(1 << 30),
+            dns_interval: Duration::ZERO,
+            ignore_startup_parameters: ["extra_float_digits".to_owned()].into(),
             admin_users: vec![],
             login_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::ZERO,
@@ -80,13 +97,34 @@ fn a_right_text_means_what_it_says() {
     assert_eq!(
         shop.pool,
         PoolSettings {
-            mode: PoolMode::Transaction,
             size: NonZeroU32::new(7).expect("7"),
             wait_timeout: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(600),
             lifetime: Duration::ZERO,
             connect_parallelism: NonZeroU32::new(9).expect("9"),
+            reset_query: None,
+            ..PoolSettings::default()
+        }
+    );
+    let ann = UserName::from("ann");
+    assert_eq!(
+        *shop.pool_of(&ann),
+        PoolSettings {
+            size: NonZeroU32::new(3).expect("3"),
+            timeouts: Timeouts {
+                query: Duration::from_secs(9),
+                ..Timeouts::default()
+            },
+            ..shop.pool.clone()
+        }
+    );
+    assert_eq!(shop.pool_of(&UserName::from("bob")), &shop.pool);
+    assert_eq!(shop.caps.clients_max, NonZeroU32::new(70));
+    assert_eq!(shop.caps.connections_max, None);
+    assert_eq!(
+        config.users[&ann],
+        Caps {
+            connections_max: NonZeroU32::new(5),
+            clients_max: None
         }
     );
     let table = |schema: Option<&str>, name: &str| TableName {

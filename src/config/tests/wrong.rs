@@ -35,7 +35,7 @@ fn every_unknown_key_is_found_in_one_run() {
             "proxy.client_max: is not a known key",
             "proxy.listen_address: is not a known key",
             "proxy.size: is not a known key here",
-            "users: is not supported yet",
+            "users.ann.x: is not a known key",
         ],
     );
     check_after(
@@ -46,10 +46,22 @@ fn every_unknown_key_is_found_in_one_run() {
 }
 
 #[test]
-fn several_shards_have_no_session_mode() {
-    check_after(
-        "[databases.shop.pool]\nmode = \"session\"",
-        &["databases.shop.pool.mode: a database of several shards has no session mode"],
+fn several_shards_have_one_mode_and_one_name() {
+    for mode in ["session", "statement"] {
+        let problem = format!("mode: a database of several shards has no {mode} mode");
+        check_after(
+            &format!("[databases.shop.pool]\nmode = \"{mode}\""),
+            &[&format!("databases.shop.pool.{problem}")],
+        );
+        check_after(
+            &format!("[users.ann.pool]\nmode = \"{mode}\""),
+            &[&format!("users.ann.pool.{problem}")],
+        );
+    }
+    let any = SHOP.replace("databases.shop", "databases.\"*\"");
+    assert_eq!(
+        problems(&any),
+        ["databases.\"*\": a database of several shards has one name"]
     );
 }
 
@@ -64,8 +76,8 @@ fn an_unknown_key_is_told_what_was_meant() {
         ("[proxy]\nusers_file = 1", "did you mean `auth.users_file`?"),
         ("[log]\nxyz = 1", "remove it; known here are format, level"),
         (
-            "[users]",
-            "remove it; set [pool] or [databases.NAME.pool] for now",
+            "[pool]\nmax_db_connections = 1",
+            "did you mean `databases.*.connections_max`?",
         ),
     ] {
         let Problems(found) = read(&format!("{text}\n{SHOP}")).expect_err(text);
@@ -279,8 +291,20 @@ fn the_sections_of_the_proxy() {
             "tls.cert_file: is missing",
         ),
         (
-            "[pool]\nmode = \"statement\"",
-            "pool.mode: \"statement\" is not supported yet",
+            "[pool]\nreuse = \"fifo\"",
+            "pool.reuse: \"fifo\" is none of the choices",
+        ),
+        (
+            "[users.ann.pool]\nreset = \"never\"",
+            "users.ann.pool.reset: \"never\" is none of the choices",
+        ),
+        (
+            "[pool]\nsize_min = 21",
+            "pool.size_min: 21 is more than the size of the pool, 20",
+        ),
+        (
+            "[proxy]\nmemory_max = \"1MiB\"",
+            "proxy.memory_max: is less than the proxy itself needs",
         ),
         (
             "[pool]\nwait_timeout = \"0s\"",
