@@ -113,14 +113,19 @@ impl Check<'_> {
             connect_query: self.query(
                 path,
                 "connect_query",
-                &written.connect_query,
-                &base.connect_query,
+                written.connect_query.as_ref(),
+                base.connect_query.as_ref(),
             ),
             idle_timeout: base.idle_timeout,
             lifetime: base.lifetime,
             check_after: base.check_after,
             reset,
-            reset_query: self.query(path, "reset_query", &written.reset_query, &base.reset_query),
+            reset_query: self.query(
+                path,
+                "reset_query",
+                written.reset_query.as_ref(),
+                base.reset_query.as_ref(),
+            ),
             on_session_state,
             timeouts: base.timeouts,
         };
@@ -212,11 +217,11 @@ impl Check<'_> {
         &mut self,
         path: &str,
         key: &str,
-        written: &Option<String>,
-        base: &Option<String>,
+        written: Option<&String>,
+        base: Option<&String>,
     ) -> Option<String> {
         let Some(text) = written else {
-            return base.clone();
+            return base.cloned();
         };
         if text.contains('\0') {
             self.findings.report(
