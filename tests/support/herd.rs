@@ -185,5 +185,6 @@ pub fn config_of(databases: &[Arc<Database>]) -> Config {
             .iter()
             .map(|database| (database.name.clone(), Arc::clone(database)))
             .collect(),
+        users: BTreeMap::new(),
     }
 }
