@@ -15,7 +15,7 @@ use super::http::{self, Told};
 use super::listen::{self, Listener};
 use super::workers::Workers;
 use crate::backend::connect::ConnectError;
-use crate::backend::pools::Pools;
+use crate::backend::pools::{Commons, Pools};
 use crate::config::{Config, Listen};
 use crate::error::Report;
 use crate::frontend::{Database, Gate};
@@ -169,11 +169,12 @@ fn written(listen: &Listen) -> String {
 
 async fn open_gate(config: &Config) -> Result<Gate, StartError> {
     let snapshot = snapshot::load(config).await?;
+    let commons = Arc::new(Commons::new(config));
     let mut databases = BTreeMap::new();
     for (name, known) in snapshot.databases {
         let pools = Pools::new(
             Arc::clone(&known.config),
-            Arc::clone(&config.auth.users),
+            Arc::clone(&commons),
             config.proxy.workers,
             Handle::current(),
         )
@@ -181,6 +182,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
             database: name.to_string(),
             error,
         })?;
+        pools.warm_up();
         databases.insert(name, Arc::new(Database::new(known, pools)));
     }
     let tls = config.tls.as_ref();

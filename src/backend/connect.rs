@@ -26,6 +26,7 @@ use crate::wire::stream::Stream;
 use crate::wire::tls::{Connector, TlsError, Verification};
 
 use self::conversation::Ready;
+pub(super) use self::conversation::refusal;
 
 const CANCEL_REQUEST_CODE: i32 = 80_877_102;
 

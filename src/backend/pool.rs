@@ -5,94 +5,37 @@
 //! else: whatever comes first, a login or a connection given back, serves the first in the queue. A connection leaves
 //! the pool when it is dropped, in whatever state; only an idle one can be given back.
 
+mod error;
+mod logins;
+mod quotas;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::connect::{self, ConnectError, Encryption};
+use super::connect::Encryption;
 use super::server::Server;
 use super::settings::Settings;
 use super::worker::Worker;
-use crate::config::{Dsn, PoolSettings, Secret, SslMode};
-use crate::error::{Blame, Report, SqlState};
+use crate::config::{Dsn, PoolSettings, Reset, Reuse, Secret};
 use crate::names::{DatabaseName, ShardName};
 use crate::telemetry::{PoolFigures, PoolMetrics};
 
-/// First pause after a failed login; it doubles with every further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+pub use error::{PoolError, Scarcity};
+pub use logins::Lease;
+pub use quotas::{Quota, Quotas};
+
 /// How often idle connections are looked over for age.
 const LOOK_OVER: Duration = Duration::from_secs(1);
 /// A connection that was given back less than this ago is lent again without a look at it.
 const FRESH: Duration = Duration::from_millis(1);
 /// Distinct sets of settings whose reported parameters are remembered.
 const GREETINGS_MAX: usize = 256;
-
-/// Why no server could be borrowed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum PoolError {
-    #[error("no server connection became free within {} ms", .waited.as_millis())]
-    WaitedInVain {
-        shard: ShardName,
-        size: usize,
-        waited: Duration,
-    },
-    #[error("no server of shard \"{shard}\" can be reached: {error}")]
-    Unreachable {
-        shard: ShardName,
-        error: Arc<ConnectError>,
-    },
-    #[error("{error}")]
-    LoginRefused { error: Arc<ConnectError> },
-    #[error("the pool is closed")]
-    Closed,
-}
-
-impl Report for PoolError {
-    fn sqlstate(&self) -> SqlState {
-        match self {
-            PoolError::WaitedInVain { .. } => SqlState::TOO_MANY_CONNECTIONS,
-            PoolError::Unreachable { .. } => SqlState::CANNOT_CONNECT_NOW,
-            PoolError::LoginRefused { error } => error.sqlstate(),
-            PoolError::Closed => SqlState::ADMIN_SHUTDOWN,
-        }
-    }
-    fn blame(&self) -> Blame {
-        match self {
-            PoolError::WaitedInVain { .. } | PoolError::Closed => Blame::Proxy,
-            PoolError::Unreachable { .. } | PoolError::LoginRefused { .. } => Blame::Server,
-        }
-    }
-    fn detail(&self) -> Option<String> {
-        match self {
-            PoolError::WaitedInVain { shard, size, .. } => Some(format!(
-                "All {size} connections of the pool for shard \"{shard}\" are in use."
-            )),
-            PoolError::Unreachable { error, .. } | PoolError::LoginRefused { error } => {
-                error.detail()
-            }
-            PoolError::Closed => None,
-        }
-    }
-    fn advice(&self) -> Option<String> {
-        match self {
-            PoolError::WaitedInVain { .. } => Some(
-                "Look for long transactions; raise size or wait_timeout in the section [pool]."
-                    .into(),
-            ),
-            PoolError::Unreachable { .. } => {
-                Some("pgherd tries again with the next statement.".into())
-            }
-            PoolError::LoginRefused { error } => error.advice(),
-            PoolError::Closed => None,
-        }
-    }
-}
 
 /// Who logs in where.
 #[derive(Clone)]
@@ -107,16 +50,28 @@ pub struct Login {
     pub purpose: &'static str,
 }
 
+/// What pools share with others.
+#[derive(Clone)]
+pub struct Shared {
+    /// The caps that this pool stands under.
+    pub quotas: Quotas,
+    /// Logins that may be under way, of all pools.
+    pub logins: Arc<Semaphore>,
+}
+
 pub struct Pool {
     login: Login,
     settings: PoolSettings,
+    shared: Shared,
     /// Where logins and the keeper run: not on a worker.
     background: Handle,
     pub metrics: PoolMetrics,
     state: Mutex<State>,
     /// Rings when an idle connection has something to say.
     alarm: Arc<Alarm>,
-    greetings: Mutex<HashMap<Arc<Settings>, Arc<[(String, String)]>>>,
+    greetings: Mutex<HashMap<Settings, Greeting>>,
+    /// What the connect query sets on every server.
+    baseline: OnceLock<Settings>,
 }
 
 type Answer = oneshot::Receiver<Result<Box<Server>, PoolError>>;
@@ -130,18 +85,38 @@ enum Turn {
 
 #[derive(Debug, Default)]
 struct State {
-    /// One stack for each worker, the most recently used on top.
-    #[allow(clippy::vec_box, reason = "a server is large and moves often")]
-    idle: Vec<Vec<Box<Server>>>,
+    /// One queue for each worker, the most recently used at the back.
+    idle: Vec<VecDeque<Box<Server>>>,
     /// All connections: idle, lent, and logins under way.
     total: usize,
     connecting: usize,
-    waiting: VecDeque<oneshot::Sender<Result<Box<Server>, PoolError>>>,
+    waiting: VecDeque<Waiter>,
     failures: u32,
     failing_since: Option<Instant>,
     /// A retry is scheduled; until then nobody else connects.
     backing_off: bool,
     closed: bool,
+}
+
+/// A client in the queue.
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Result<Box<Server>, PoolError>>,
+    since: Instant,
+}
+
+impl State {
+    /// Forgets those who gave up.
+    fn live(&mut self) -> &mut VecDeque<Waiter> {
+        self.waiting.retain(|waiter| !waiter.answer.is_closed());
+        &mut self.waiting
+    }
+
+    /// The queue whose first connection has rested longest.
+    fn longest_rested(&mut self) -> Option<&mut VecDeque<Box<Server>>> {
+        let idle = self.idle.iter_mut().filter(|idle| !idle.is_empty());
+        idle.min_by_key(|idle| idle.front().map(|server| server.taken()))
+    }
 }
 
 /// Wakes the keeper of the idle connections; the waker of each of them.
@@ -167,25 +142,13 @@ pub struct Greeting {
     pub reported: Arc<[(String, String)]>,
 }
 
-/// A place in the pool; it is free again when this is dropped.
-#[derive(Debug)]
-pub struct Lease(Weak<Pool>);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(pool) = self.0.upgrade() {
-            pool.state().total -= 1;
-            pool.start_logins();
-        }
-    }
-}
-
 impl Pool {
     /// A pool without connections. Its keeper runs in the background until the pool is dropped.
     #[must_use]
     pub fn start(
         login: Login,
         settings: PoolSettings,
+        shared: Shared,
         workers: usize,
         background: Handle,
     ) -> Arc<Self> {
@@ -195,10 +158,11 @@ impl Pool {
             &login.user,
             login.purpose,
         );
-        let idle = (0..workers.max(1)).map(|_| Vec::new()).collect();
+        let idle = (0..workers.max(1)).map(|_| VecDeque::new()).collect();
         let pool = Arc::new(Self {
             login,
             settings,
+            shared,
             background,
             metrics,
             state: Mutex::new(State {
@@ -207,7 +171,11 @@ impl Pool {
             }),
             alarm: Arc::default(),
             greetings: Mutex::default(),
+            baseline: OnceLock::new(),
         });
+        for quota in &pool.shared.quotas.0 {
+            quota.join(&pool);
+        }
         pool.background
             .spawn(keep(Arc::downgrade(&pool), Arc::clone(&pool.alarm)));
         pool
@@ -231,7 +199,7 @@ impl Pool {
     #[must_use]
     pub fn figures(&self) -> PoolFigures {
         let state = self.state();
-        let idle = state.idle.iter().map(Vec::len).sum::<usize>();
+        let idle = state.idle.iter().map(VecDeque::len).sum::<usize>();
         PoolFigures {
             size: self.size(),
             idle,
@@ -240,7 +208,7 @@ impl Pool {
             waiting: state
                 .waiting
                 .iter()
-                .filter(|waiter| !waiter.is_closed())
+                .filter(|waiter| !waiter.answer.is_closed())
                 .count(),
         }
     }
@@ -253,72 +221,120 @@ impl Pool {
     /// no future.
     pub fn checkout_at_once(&self, worker: &Worker) -> Option<Box<Server>> {
         let mut state = self.state();
-        if state.closed || !state.waiting.is_empty() {
+        let simple = self.settings.reuse == Reuse::Lifo && !self.settings.check_after.is_zero();
+        if !simple || state.closed || !state.waiting.is_empty() {
             return None;
         }
         let idle = state.idle.get_mut(worker.index)?;
         let asked = Instant::now();
-        let mut server = idle
-            .pop_if(|server| server.is_at_home(worker.index) && asked < server.taken() + FRESH)?;
+        let fresh =
+            |server: &Server| server.is_at_home(worker.index) && asked < server.taken() + FRESH;
+        if !idle.back().is_some_and(|server| fresh(server)) {
+            return None;
+        }
+        let mut server = idle.pop_back()?;
         drop(state);
         server.touch(asked);
         Some(server)
     }
 
-    /// Borrows a server; waits in the order of arrival when none is free.
-    pub async fn checkout(self: &Arc<Self>, worker: &Worker) -> Result<Box<Server>, PoolError> {
+    /// Borrows a server; waits in the order of arrival when none is free, for at most `limit`.
+    pub async fn checkout(
+        self: &Arc<Self>,
+        worker: &Worker,
+        limit: Duration,
+    ) -> Result<Box<Server>, PoolError> {
         let mut asked = Instant::now();
         loop {
-            let server = match self.take_or_queue(worker.index) {
+            let (server, rested) = match self.take_or_queue(worker.index, asked) {
                 Turn::Server(mut server) => {
                     // Dropping a connection that is not silent takes the lock again, so it happens here.
-                    let fresh = asked < server.taken() + FRESH;
-                    if !fresh && !server.is_quiet(&mut Context::from_waker(Waker::noop())) {
+                    let rested = asked.saturating_duration_since(server.taken());
+                    if rested >= FRESH && !server.is_quiet(&mut Context::from_waker(Waker::noop()))
+                    {
                         continue;
                     }
-                    server
+                    (server, rested)
                 }
                 Turn::Closed => return Err(PoolError::Closed),
                 Turn::Wait(answer) => {
-                    let server = self.wait(answer, asked).await?;
+                    let server = self.wait(answer, asked, limit).await?;
                     asked = Instant::now();
-                    server
+                    (server, Duration::ZERO)
                 }
             };
             // A connection that cannot change its runtime is broken: the next one, then.
-            if let Some(mut server) = server.move_to(worker.index) {
+            let Some(mut server) = server.move_to(worker.index) else {
+                continue;
+            };
+            if rested < self.settings.check_after || self.answers(&mut server).await {
                 server.touch(asked);
                 return Ok(server);
             }
         }
     }
 
+    /// Whether a server that has rested for long is still there: a silent connection may lead nowhere.
+    async fn answers(&self, server: &mut Server) -> bool {
+        let answer = tokio::time::timeout(self.settings.connect_timeout, server.run_hidden(b""));
+        matches!(answer.await, Ok(Ok(None)))
+    }
+
     async fn wait(
         self: &Arc<Self>,
-        answer: Answer,
+        mut answer: Answer,
         asked: Instant,
+        limit: Duration,
     ) -> Result<Box<Server>, PoolError> {
         self.start_logins();
-        let left = self.settings.wait_timeout.saturating_sub(asked.elapsed());
-        let answer = tokio::time::timeout(left, answer).await;
+        let reserve = self.settings.reserve_timeout;
+        let mut result = None;
+        if self.settings.reserve_size > 0 && reserve < limit {
+            let left = reserve.saturating_sub(asked.elapsed());
+            result = tokio::time::timeout(left, &mut answer).await.ok();
+            if result.is_none() {
+                self.start_logins();
+            }
+        }
+        if result.is_none() {
+            let left = limit.saturating_sub(asked.elapsed());
+            result = tokio::time::timeout(left, answer).await.ok();
+        }
         self.metrics.wait_seconds.record(asked.elapsed());
-        match answer {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(PoolError::Closed),
-            Err(_) => {
+        match result {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(PoolError::Closed),
+            None => {
                 self.metrics.wait_timeouts.increment(1);
-                let shard = self.login.shard.clone();
                 Err(PoolError::WaitedInVain {
-                    shard,
-                    size: self.size(),
+                    shard: self.login.shard.clone(),
+                    cause: self.scarcity(),
                     waited: asked.elapsed(),
                 })
             }
         }
     }
 
+    /// Why there is no connection for a client.
+    fn scarcity(&self) -> Scarcity {
+        let (total, connecting) = {
+            let state = self.state();
+            (state.total, state.connecting)
+        };
+        let quotas = &self.shared.quotas.0;
+        if total < self.size()
+            && let Some(quota) = quotas.iter().find(|quota| quota.is_full())
+        {
+            return Scarcity::Cap(quota.name.clone());
+        }
+        if connecting > 0 {
+            return Scarcity::Logins;
+        }
+        Scarcity::Pool(self.size())
+    }
+
     /// An idle connection, of this worker before those of others; a place in the queue while somebody waits.
-    fn take_or_queue(&self, worker: usize) -> Turn {
+    fn take_or_queue(&self, worker: usize, asked: Instant) -> Turn {
         let mut state = self.state();
         if state.closed {
             return Turn::Closed;
@@ -326,18 +342,27 @@ impl Pool {
         while state
             .waiting
             .front()
-            .is_some_and(oneshot::Sender::is_closed)
+            .is_some_and(|waiter| waiter.answer.is_closed())
         {
             state.waiting.pop_front();
         }
         if state.waiting.is_empty() {
-            let own = state.idle.get_mut(worker).and_then(Vec::pop);
-            if let Some(server) = own.or_else(|| state.idle.iter_mut().find_map(Vec::pop)) {
+            let found = match self.settings.reuse {
+                Reuse::Lifo => {
+                    let own = state.idle.get_mut(worker).and_then(VecDeque::pop_back);
+                    own.or_else(|| state.idle.iter_mut().find_map(VecDeque::pop_back))
+                }
+                Reuse::RoundRobin => state.longest_rested().and_then(VecDeque::pop_front),
+            };
+            if let Some(server) = found {
                 return Turn::Server(server);
             }
         }
-        let (sender, receiver) = oneshot::channel();
-        state.waiting.push_back(sender);
+        let (answer, receiver) = oneshot::channel();
+        state.waiting.push_back(Waiter {
+            answer,
+            since: asked,
+        });
         Turn::Wait(receiver)
     }
 
@@ -353,13 +378,57 @@ impl Pool {
         }
         // They concern nobody but the last borrower.
         let _ = server.take_failed_parses();
+        if self.settings.reset == Reset::Always {
+            tokio::spawn(reset_and_take_back(Arc::clone(self), server));
+        } else {
+            self.take_back(server, now);
+        }
+    }
+
+    fn take_back(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
         if server.identity().is_being_cancelled() {
             self.background
                 .spawn(give_back_after_cancel(Arc::clone(self), server));
             return;
         }
         server.touch(now);
+        if self.is_better_closed() {
+            server.say_goodbye();
+            return;
+        }
         self.offer(server);
+    }
+
+    /// Nobody here waits, and the connection is one too many, or a client of another pool has waited for long.
+    fn is_better_closed(self: &Arc<Self>) -> bool {
+        if self.settings.reserve_size == 0 && self.shared.quotas.0.is_empty() {
+            return false;
+        }
+        let since = self.waiting_since();
+        let spare = since.is_none() && self.state().total > self.size();
+        spare || self.shared.quotas.owe(self, since)
+    }
+
+    /// When the first in the queue came.
+    fn waiting_since(&self) -> Option<Instant> {
+        self.state().live().front().map(|waiter| waiter.since)
+    }
+
+    /// Since when the connection has been unused that will be closed first.
+    fn resting_since(&self) -> Option<Instant> {
+        let state = self.state();
+        let oldest = state.idle.iter().filter_map(VecDeque::front);
+        oldest.map(|server| server.taken()).min()
+    }
+
+    fn close_one_idle(&self) {
+        let oldest = {
+            let mut state = self.state();
+            state.longest_rested().and_then(VecDeque::pop_front)
+        };
+        if let Some(mut server) = oldest {
+            server.say_goodbye();
+        }
     }
 
     /// Ends a server that works for nobody. Its place is free when it was told so.
@@ -377,7 +446,7 @@ impl Pool {
         let mut state = self.state();
         while let Some(waiter) = state.waiting.pop_front() {
             // A waiter that gave up hands the server back through the error.
-            match waiter.send(Ok(server)) {
+            match waiter.answer.send(Ok(server)) {
                 Ok(()) => return,
                 Err(Ok(returned)) => server = returned,
                 Err(Err(_)) => return,
@@ -388,136 +457,14 @@ impl Pool {
             drop(server);
             return;
         }
-        // A connection that was just made has no home yet; any stack will do, its first borrower moves it.
+        // A connection that was just made has no home yet; any queue will do, its first borrower moves it.
         let stack = if server.home < state.idle.len() {
             server.home
         } else {
             0
         };
         if let Some(stack) = state.idle.get_mut(stack) {
-            stack.push(server);
-        }
-    }
-
-    /// Begins as many logins as there are clients without one, within the cap.
-    fn start_logins(self: &Arc<Self>) {
-        let count = {
-            let mut state = self.state();
-            state.waiting.retain(|waiter| !waiter.is_closed());
-            let wanted = state.waiting.len().saturating_sub(state.connecting);
-            let room = self.size().saturating_sub(state.total);
-            let parallel =
-                (self.settings.connect_parallelism.get() as usize).saturating_sub(state.connecting);
-            // While logins fail, one at a time finds out whether that is over.
-            let parallel = if state.failures > 0 {
-                parallel.min(usize::from(state.connecting == 0))
-            } else {
-                parallel
-            };
-            let count = if state.backing_off || state.closed {
-                0
-            } else {
-                wanted.min(room).min(parallel)
-            };
-            state.total += count;
-            state.connecting += count;
-            count
-        };
-        for _ in 0..count {
-            self.login_runtime().spawn(Arc::clone(self).log_in());
-        }
-    }
-
-    /// A TLS connection cannot leave the runtime where it was made, so it is made where it is wanted.
-    fn login_runtime(&self) -> Handle {
-        let plain = self.login.dsn.tls.mode == SslMode::Disable;
-        if plain {
-            self.background.clone()
-        } else {
-            Handle::try_current().unwrap_or(self.background.clone())
-        }
-    }
-
-    async fn log_in(self: Arc<Self>) {
-        // Counts the connection from the first moment; dropped on failure, also when this task is.
-        let lease = Lease(Arc::downgrade(&self));
-        let connecting = Connecting(Arc::clone(&self));
-        let login = &self.login;
-        let attempt = connect::connect(connect::Login {
-            dsn: &login.dsn,
-            encryption: &login.encryption,
-            user: &login.user,
-            secret: login.secret.as_ref(),
-            parameters: &[],
-            timeout: self.settings.connect_timeout,
-        });
-        match attempt.await {
-            Ok(logged_in) => {
-                self.metrics.logins_ok.increment(1);
-                {
-                    let mut state = self.state();
-                    state.failures = 0;
-                    state.failing_since = None;
-                }
-                drop(connecting);
-                self.offer(Box::new(Server::new(
-                    logged_in,
-                    login.encryption.clone(),
-                    lease,
-                    self.settings.lifetime,
-                )));
-                self.start_logins();
-            }
-            Err(error) => {
-                self.metrics.logins_failed.increment(1);
-                drop(connecting);
-                self.login_failed(error);
-                drop(lease);
-            }
-        }
-    }
-
-    fn login_failed(self: &Arc<Self>, error: ConnectError) {
-        let error = Arc::new(error);
-        let (pause, give_up) = {
-            let mut state = self.state();
-            state.failures = state.failures.saturating_add(1);
-            let since = *state.failing_since.get_or_insert_with(Instant::now);
-            let others = state.total > state.connecting + 1;
-            let pause = BACKOFF_MIN
-                .saturating_mul(1 << state.failures.min(6))
-                .min(BACKOFF_MAX);
-            state.backing_off = true;
-            (
-                pause,
-                is_final(&error) || (!others && since.elapsed() >= self.settings.connect_timeout),
-            )
-        };
-        tracing::warn!(
-            database = %self.login.database, shard = %self.login.shard, user = %self.login.user, %error,
-            "login to the server failed"
-        );
-        if give_up {
-            self.fail_waiting(&error);
-        }
-        self.background
-            .spawn(retry(Arc::downgrade(self), jittered(pause)));
-    }
-
-    fn fail_waiting(&self, error: &Arc<ConnectError>) {
-        let waiting = std::mem::take(&mut self.state().waiting);
-        for waiter in waiting {
-            let error = Arc::clone(error);
-            let answer = if is_final(&error) {
-                PoolError::LoginRefused { error }
-            } else {
-                PoolError::Unreachable {
-                    shard: self.login.shard.clone(),
-                    error,
-                }
-            };
-            // A waiter that gave up needs no answer.
-            let _ = waiter.send(Err(answer));
+            stack.push_back(server);
         }
     }
 
@@ -535,28 +482,27 @@ impl Pool {
         drop(waiting);
     }
 
-    /// What a server reports to a client with these settings, if one was asked before.
+    /// What a server reports to a client that asks for these settings, if one was asked before.
     #[must_use]
-    pub fn greeting(&self, settings: &Settings) -> Option<Greeting> {
+    pub fn greeting(&self, wanted: &Settings) -> Option<Greeting> {
         let greetings = self.greetings.lock();
         let greetings = greetings.unwrap_or_else(PoisonError::into_inner);
-        let (settings, reported) = greetings.get_key_value(settings)?;
-        Some(Greeting {
-            settings: Arc::clone(settings),
-            reported: Arc::clone(reported),
-        })
+        greetings.get(wanted).cloned()
     }
 
-    pub fn learn_greeting(&self, greeting: &Greeting) {
+    /// What the connect query set on the first server.
+    #[must_use]
+    pub fn baseline(&self) -> Option<&Settings> {
+        self.baseline.get()
+    }
+
+    pub fn learn_greeting(&self, wanted: Settings, greeting: Greeting) {
         let greetings = self.greetings.lock();
         let mut greetings = greetings.unwrap_or_else(PoisonError::into_inner);
         if greetings.len() >= GREETINGS_MAX {
             greetings.clear();
         }
-        greetings.insert(
-            Arc::clone(&greeting.settings),
-            Arc::clone(&greeting.reported),
-        );
+        greetings.insert(wanted, greeting);
     }
 
     /// Closes what must not stay idle: connections with something to say, and those past their time.
@@ -566,54 +512,25 @@ impl Pool {
         let now = Instant::now();
         let mut closed = Vec::new();
         let mut state = self.state();
-        for stack in &mut state.idle {
-            closed.extend(stack.extract_if(.., |server| {
-                let rested = now - server.taken();
-                !server.is_quiet(&mut cx)
-                    || server.is_expired(now)
-                    || (!self.settings.idle_timeout.is_zero()
-                        && rested > self.settings.idle_timeout)
-            }));
+        let mut spare = state.total.saturating_sub(self.settings.size_min as usize);
+        let idle_timeout = self.settings.idle_timeout;
+        for idle in &mut state.idle {
+            for at in (0..idle.len()).rev() {
+                let Some(server) = idle.get_mut(at) else {
+                    break;
+                };
+                let unused = !idle_timeout.is_zero() && now - server.taken() > idle_timeout;
+                let dead = !server.is_quiet(&mut cx) || server.is_expired(now);
+                if dead || (unused && spare > 0) {
+                    spare = spare.saturating_sub(1);
+                    closed.extend(idle.remove(at));
+                }
+            }
         }
         drop(state);
         for mut server in closed {
             server.say_goodbye();
         }
-    }
-}
-
-/// A login under way; counted off when it ends, however it ends.
-struct Connecting(Arc<Pool>);
-
-impl Drop for Connecting {
-    fn drop(&mut self) {
-        self.0.state().connecting -= 1;
-    }
-}
-
-/// Waiting does not help: the server answered, and it was no.
-fn is_final(error: &ConnectError) -> bool {
-    match error {
-        ConnectError::Refused { sqlstate, .. } => !matches!(
-            *sqlstate,
-            SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS
-        ),
-        ConnectError::Unreachable { .. }
-        | ConnectError::TimedOut { .. }
-        | ConnectError::Lost(_) => false,
-        _ => true,
-    }
-}
-
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::random_range(0.5..1.0))
-}
-
-async fn retry(pool: Weak<Pool>, pause: Duration) {
-    tokio::time::sleep(pause).await;
-    if let Some(pool) = pool.upgrade() {
-        pool.state().backing_off = false;
-        pool.start_logins();
     }
 }
 
@@ -632,5 +549,13 @@ async fn keep(pool: Weak<Pool>, alarm: Arc<Alarm>) {
         alarm.rung.store(false, Ordering::Release);
         let Some(pool) = pool.upgrade() else { return };
         pool.look_over();
+        // Those that are to be kept, and what a client in the queue may have now.
+        pool.start_logins();
+    }
+}
+
+async fn reset_and_take_back(pool: Arc<Pool>, mut server: Box<Server>) {
+    if server.reset(&pool.settings).await {
+        pool.take_back(server, Instant::now());
     }
 }

@@ -1,13 +1,14 @@
 //! The pools of one database: one for each shard and user, made when first needed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::connect::{ConnectError, Encryption};
-use super::pool::{Login, Pool};
-use crate::config::{Database, PoolSettings, Secret, Users};
+use super::pool::{Login, Pool, Quota, Quotas, Shared};
+use crate::config::{Config, Database, Endpoint, Secret, Users};
 use crate::names::{ShardId, UserName};
 
 /// Connections that only parse and describe statements, for each user; see [`Pools::describing`].
@@ -20,10 +21,57 @@ enum Purpose {
     Describing,
 }
 
+/// What the pools of all databases share.
+pub struct Commons {
+    users: Arc<Users>,
+    logins: Arc<Semaphore>,
+    user_quotas: BTreeMap<UserName, Arc<Quota>>,
+    host_connections_max: Option<usize>,
+    host_quotas: Mutex<HashMap<Endpoint, Arc<Quota>>>,
+}
+
+impl Commons {
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let user_quotas = config.users.iter().filter_map(|(user, caps)| {
+            let max = caps.connections_max?.get() as usize;
+            let name = format!("connections_max in [users.{user}]");
+            Some((user.clone(), Quota::new(name, max)))
+        });
+        let host_connections_max = config.proxy.host_connections_max;
+        Self {
+            users: Arc::clone(&config.auth.users),
+            logins: Arc::new(Semaphore::new(config.proxy.server_logins_max.get() as usize)),
+            user_quotas: user_quotas.collect(),
+            host_connections_max: host_connections_max.map(|max| max.get() as usize),
+            host_quotas: Mutex::default(),
+        }
+    }
+
+    /// The caps of these hosts. Which of several a connection will lead to is not known before, so it counts for each.
+    fn hosts(&self, hosts: &[Endpoint]) -> Vec<Arc<Quota>> {
+        let Some(max) = self.host_connections_max else {
+            return Vec::new();
+        };
+        let mut quotas = self
+            .host_quotas
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let quota = |host: &Endpoint| {
+            let made = quotas
+                .entry(host.clone())
+                .or_insert_with(|| Quota::new("host_connections_max in [proxy]".to_owned(), max));
+            Arc::clone(made)
+        };
+        hosts.iter().map(quota).collect()
+    }
+}
+
 /// All pools of a database.
 pub struct Pools {
     database: Arc<Database>,
-    users: Arc<Users>,
+    commons: Arc<Commons>,
+    quota: Option<Arc<Quota>>,
     workers: usize,
     background: Handle,
     /// How the primary of each shard wants TLS.
@@ -35,7 +83,7 @@ impl Pools {
     /// Reads the TLS files of the connection strings; connects to nobody yet.
     pub fn new(
         database: Arc<Database>,
-        users: Arc<Users>,
+        commons: Arc<Commons>,
         workers: usize,
         background: Handle,
     ) -> Result<Self, ConnectError> {
@@ -44,9 +92,14 @@ impl Pools {
             .iter()
             .map(|shard| Encryption::load(&shard.primary.tls))
             .collect::<Result<_, _>>()?;
+        let quota = database.caps.connections_max.map(|max| {
+            let name = format!("connections_max in [databases.{}]", database.name);
+            Quota::new(name, max.get() as usize)
+        });
         Ok(Self {
             database,
-            users,
+            commons,
+            quota,
             workers,
             background,
             encryption,
@@ -57,34 +110,28 @@ impl Pools {
     /// The pool that runs this user's statements on a shard; `None` for a shard that does not exist.
     #[must_use]
     pub fn pool(&self, shard: ShardId, user: &UserName) -> Option<Arc<Pool>> {
-        self.find(shard, user, Purpose::Statements, self.database.pool.clone())
+        self.find(shard, user, Purpose::Statements)
     }
 
-    /// A small pool of its own on the authoritative shard. Whoever holds a server may wait for one of these: they are
-    /// only held for a moment, by somebody who waits for nothing else.
+    /// A small pool of its own on the authoritative shard, under no cap. Whoever holds a server may wait for one of
+    /// these: they are only held for a moment, by somebody who waits for nothing else.
     #[must_use]
     pub fn describing(&self, user: &UserName) -> Option<Arc<Pool>> {
-        let size = DESCRIBING_CONNECTIONS
-            .try_into()
-            .unwrap_or(self.database.pool.size);
-        self.find(
-            ShardId(0),
-            user,
-            Purpose::Describing,
-            PoolSettings {
-                size,
-                ..self.database.pool.clone()
-            },
-        )
+        self.find(ShardId(0), user, Purpose::Describing)
     }
 
-    fn find(
-        &self,
-        shard: ShardId,
-        user: &UserName,
-        purpose: Purpose,
-        settings: PoolSettings,
-    ) -> Option<Arc<Pool>> {
+    /// Makes the pools whose user is known, where they are to have connections before anybody needs them.
+    pub fn warm_up(&self) {
+        for shard in &self.database.shards {
+            if let Some(user) = shard.primary.user.as_deref().map(UserName::from)
+                && self.database.pool_of(&user).size_min > 0
+            {
+                let _ = self.pool(shard.id, &user);
+            }
+        }
+    }
+
+    fn find(&self, shard: ShardId, user: &UserName, purpose: Purpose) -> Option<Arc<Pool>> {
         let configured = self.database.shards.get(shard.index())?;
         let dsn = &configured.primary;
         // Everybody logs in as the forced user, and shares its pool.
@@ -99,7 +146,7 @@ impl Pools {
         }
         let secret = match &dsn.password {
             Some(password) => Some(Secret::Plain(password.clone())),
-            None => self.users.secret(login_user.as_str()).cloned(),
+            None => self.commons.users.secret(login_user.as_str()).cloned(),
         };
         let login = Login {
             database: self.database.name.clone(),
@@ -113,7 +160,25 @@ impl Pools {
                 Purpose::Describing => "describing",
             },
         };
-        let pool = Pool::start(login, settings, self.workers, self.background.clone());
+        let mut settings = self.database.pool_of(&login_user).clone();
+        let mut quotas = Vec::new();
+        match purpose {
+            Purpose::Statements => {
+                quotas.extend(self.quota.clone());
+                quotas.extend(self.commons.user_quotas.get(&login_user).cloned());
+                quotas.extend(self.commons.hosts(&dsn.hosts));
+            }
+            Purpose::Describing => {
+                settings.size = DESCRIBING_CONNECTIONS.try_into().unwrap_or(settings.size);
+                settings.size_min = 0;
+            }
+        }
+        let shared = Shared {
+            quotas: Quotas(quotas),
+            logins: Arc::clone(&self.commons.logins),
+        };
+        let workers = self.workers;
+        let pool = Pool::start(login, settings, shared, workers, self.background.clone());
         pools.insert(key, Arc::clone(&pool));
         Some(pool)
     }

@@ -134,7 +134,6 @@ impl Report for Lost {
     }
 }
 
-#[derive(Debug)]
 pub struct Server {
     channel: Channel,
     pub replies: Replies,
@@ -159,6 +158,15 @@ pub struct Server {
     pub(super) home: usize,
     /// The place in the pool, free again when this is dropped.
     _lease: Lease,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("identity", &self.identity)
+            .field("replies", &self.replies)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Server {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::backend::pools::Pools;
-use crate::config;
-use crate::names::{DatabaseName, ShardId};
+use crate::config::{self, PoolSettings};
+use crate::names::{DatabaseName, ShardId, UserName};
 use crate::placement::Placement;
 use crate::registry::Registry;
 use crate::snapshot::DatabaseSnapshot;
@@ -33,6 +33,8 @@ pub struct Database {
     plans: Plans,
     /// Counts the statements that any shard can answer.
     turns: AtomicU16,
+    pool_settings: Arc<PoolSettings>,
+    user_pool_settings: BTreeMap<UserName, Arc<PoolSettings>>,
 }
 
 impl Database {
@@ -40,6 +42,10 @@ impl Database {
     pub fn new(known: Arc<DatabaseSnapshot>, pools: Pools) -> Self {
         let config = Arc::clone(&known.config);
         let metrics = DatabaseMetrics::new(config.name.as_str());
+        let pool_settings = Arc::new(config.pool.clone());
+        let users = config.user_pools.iter();
+        let users = users.map(|(user, settings)| (user.clone(), Arc::new(settings.clone())));
+        let user_pool_settings = users.collect();
         Self {
             config,
             known,
@@ -48,7 +54,15 @@ impl Database {
             interned: Interned::default(),
             plans: Plans::default(),
             turns: AtomicU16::new(0),
+            pool_settings,
+            user_pool_settings,
         }
+    }
+
+    /// The settings of the pools for this user.
+    pub(super) fn settings_of(&self, user: &UserName) -> Arc<PoolSettings> {
+        let own = self.user_pool_settings.get(user);
+        Arc::clone(own.unwrap_or(&self.pool_settings))
     }
 
     /// What a Parse message's tail means on this database.

@@ -31,13 +31,20 @@ pub async fn greeting(
 ) -> Result<(Vec<u8>, Arc<Settings>), Refusal> {
     let no_shard = || Refusal::Report(Box::new(super::trouble::SessionError::Internal("no shard")));
     let pool = database.pools.pool(ShardId(0), user).ok_or_else(no_shard)?;
+    let limit = database.config.pool_of(user).wait_timeout;
     let known = if let Some(known) = pool.greeting(&settings) {
         known
     } else {
         let mut server = pool
-            .checkout(worker)
+            .checkout(worker, limit)
             .await
             .map_err(|error| Refusal::Report(Box::new(error)))?;
+        let wanted = settings;
+        // What the connect query has set is the default of every client.
+        let settings = match pool.baseline() {
+            Some(baseline) => baseline.under(&wanted),
+            None => wanted.clone(),
+        };
         let settings = Arc::new(settings);
         match server.adopt(&settings).await {
             Ok(None) => {}
@@ -49,7 +56,7 @@ pub async fn greeting(
             settings,
             reported: server.reported().into(),
         };
-        pool.learn_greeting(&known);
+        pool.learn_greeting(wanted, known.clone());
         pool.give_back(server);
         known
     };

@@ -20,10 +20,10 @@ use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::Settings;
 use crate::backend::worker::{Worker, with_scratch};
-use crate::config::PoolMode;
-use crate::error::{Report, Severity};
+use crate::config::{PoolMode, PoolSettings};
+use crate::error::{Report, Severity, SqlState};
 use crate::execute::{self, poll_replies};
-use crate::names::{ShardId, UserName};
+use crate::names::{ShardId, ShardName, UserName};
 use crate::registry::Registered;
 use crate::wire::channel::Channel;
 use crate::wire::decode::Status;
@@ -57,6 +57,8 @@ pub(super) struct Session {
     pub entry: Registered,
     pub user: UserName,
     pub settings: Arc<Settings>,
+    /// Of this user on this database.
+    pub pool_settings: Arc<PoolSettings>,
     pub statements: Statements,
     pub transaction: Transaction,
     pub held: Option<Held>,
@@ -83,8 +85,8 @@ impl Session {
     ) -> Self {
         let state = SessionState::new(Arc::clone(&settings));
         let pools = database.config.shards.iter().map(|_| None).collect();
-        // On several shards a session has no server of its own.
-        let keeps = database.config.pool.mode == PoolMode::Session && !database.config.is_sharded();
+        let pool_settings = database.settings_of(&entry.user);
+        let keeps = pool_settings.mode == PoolMode::Session;
         let pinned = keeps.then_some(SESSION_MODE);
         Self {
             client,
@@ -94,6 +96,7 @@ impl Session {
             database,
             entry,
             settings,
+            pool_settings,
             statements: Statements::default(),
             transaction: Transaction::Idle,
             held: None,
@@ -308,11 +311,15 @@ impl Session {
         Ok(pool)
     }
 
-    /// A cancel request of the client ends the waiting, and so does its leaving.
+    /// A cancel request of the client ends the waiting, and so does its leaving. Who waits for long is told so.
     async fn wait_for_server(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        let limit = self.pool_settings.wait_timeout;
+        let notice_after = self.pool_settings.wait_notice;
+        let notices = self.wants_notices();
         let (entry, client) = (&self.entry, &mut self.client);
-        let mut checkout = std::pin::pin!(pool.checkout(&self.worker));
+        let mut checkout = std::pin::pin!(pool.checkout(&self.worker, limit));
         let mut waits = false;
+        let mut notice = None;
         let server = std::future::poll_fn(|cx| {
             loop {
                 if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
@@ -321,9 +328,18 @@ impl Session {
                 if !waits {
                     waits = true;
                     entry.waits(true);
+                    if notices && !notice_after.is_zero() && notice_after < limit {
+                        notice = Some(Box::pin(tokio::time::sleep(notice_after)));
+                    }
                 }
                 if entry.is_cancelled() {
                     return Poll::Ready(Err(SessionError::Cancelled.into()));
+                }
+                if let Some(due) = &mut notice
+                    && due.as_mut().poll(cx).is_ready()
+                {
+                    notice = None;
+                    tell_that_it_waits(cx, client, pool.shard());
                 }
                 if let Err(error) = ready!(execute::poll_presence(cx, client)) {
                     return Poll::Ready(Err(End::Broken(error).into()));
@@ -491,9 +507,7 @@ impl Session {
         }
         let Some(held) = &mut self.held else { return };
         if held.server.is_idle() {
-            if let Ok(None) = held.server.run_hidden(b"DISCARD ALL").await {
-                held.server.has_no_statements();
-                held.server.settings = Arc::default();
+            if held.server.reset(&self.pool_settings).await {
                 self.give_back();
             }
         } else if !held.server.replies.settled() {
@@ -518,4 +532,17 @@ impl Session {
         })
         .await;
     }
+}
+
+fn tell_that_it_waits(cx: &mut Context<'_>, client: &mut Channel, shard: &ShardName) {
+    let text =
+        format!("waiting for a server connection: all those of shard \"{shard}\" are in use");
+    encode::notice(
+        client.outbox(),
+        Severity::Notice,
+        SqlState::SUCCESSFUL,
+        &text,
+    );
+    // What cannot be sent now goes with the answer.
+    let _ = client.poll_flush(cx);
 }

@@ -203,6 +203,13 @@ impl Session {
         }
     }
 
+    /// By `client_min_messages`, as far as the session knows of it.
+    pub(super) fn wants_notices(&self) -> bool {
+        let level = self.settings.get("client_min_messages").unwrap_or_default();
+        let quiet = ["warning", "error", "log"];
+        !quiet.iter().any(|&quiet| level.eq_ignore_ascii_case(quiet))
+    }
+
     fn pin(&mut self, cause: &'static str) {
         if self.pinned.replace(cause).is_some() {
             return;
@@ -212,11 +219,7 @@ impl Session {
             database = %self.database.config.name, client = self.entry.pid, cause,
             "the session keeps its server from now on"
         );
-        let quiet = ["warning", "error", "log"];
-        let level = self.settings.get("client_min_messages").unwrap_or_default();
-        if std::mem::replace(&mut self.state.told, true)
-            || quiet.iter().any(|&quiet| level.eq_ignore_ascii_case(quiet))
-        {
+        if std::mem::replace(&mut self.state.told, true) || !self.wants_notices() {
             return;
         }
         let mut notice = Vec::new();

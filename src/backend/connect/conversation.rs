@@ -352,7 +352,7 @@ fn report(parameters: &mut Vec<(String, String)>, name: &[u8], value: &[u8]) {
 }
 
 /// An ErrorResponse in answer to a login.
-fn refusal(body: &[u8]) -> ConnectError {
+pub(in crate::backend) fn refusal(body: &[u8]) -> ConnectError {
     let fields = match decode::fields(b'E', body) {
         Ok(fields) => fields,
         Err(error) => return error.into(),
