@@ -24,6 +24,8 @@ impl SqlState {
     pub const READ_ONLY_SQL_TRANSACTION: SqlState = SqlState(*b"25006");
     pub const NO_ACTIVE_SQL_TRANSACTION: SqlState = SqlState(*b"25P01");
     pub const IN_FAILED_SQL_TRANSACTION: SqlState = SqlState(*b"25P02");
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: SqlState = SqlState(*b"25P03");
+    pub const TRANSACTION_TIMEOUT: SqlState = SqlState(*b"25P04");
     pub const INVALID_SQL_STATEMENT_NAME: SqlState = SqlState(*b"26000");
     pub const INVALID_AUTHORIZATION: SqlState = SqlState(*b"28000");
     pub const INVALID_PASSWORD: SqlState = SqlState(*b"28P01");
@@ -41,6 +43,7 @@ impl SqlState {
     pub const QUERY_CANCELED: SqlState = SqlState(*b"57014");
     pub const ADMIN_SHUTDOWN: SqlState = SqlState(*b"57P01");
     pub const CANNOT_CONNECT_NOW: SqlState = SqlState(*b"57P03");
+    pub const IDLE_SESSION_TIMEOUT: SqlState = SqlState(*b"57P05");
     pub const CONFIG_FILE_ERROR: SqlState = SqlState(*b"F0000");
     pub const INTERNAL_ERROR: SqlState = SqlState(*b"XX000");
 

@@ -1,12 +1,17 @@
 //! Who is here: the logged-in clients with their cancel keys, the servers that each of them has at the moment, and a
 //! bell by which a session can be told to end.
 
+mod activity;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use self::activity::Activity;
+pub use self::activity::{LOOK, Overdue, Phase};
 use crate::backend::server::Identity;
+use crate::config::Timeouts;
 use crate::names::{DatabaseName, UserName};
 
 /// Length of a cancel key under protocol 3.0, and from 3.2 on.
@@ -18,6 +23,8 @@ pub struct Registry {
     clients: Mutex<HashMap<i32, Arc<Client>>>,
     last_pid: AtomicI32,
     ending: AtomicBool,
+    /// Milliseconds; see [`Registry::watch`].
+    clock: Arc<AtomicU64>,
 }
 
 /// One logged-in client.
@@ -34,6 +41,8 @@ pub struct Client {
     cancelled: AtomicBool,
     asked_to_end: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    activity: Activity,
+    registry_clock: Arc<AtomicU64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,6 +57,7 @@ impl Registry {
         self: &Arc<Self>,
         database: DatabaseName,
         user: UserName,
+        timeouts: Timeouts,
         long_key: bool,
     ) -> Registered {
         let key: [u8; LONG_KEY_BYTES] = rand::random();
@@ -77,7 +87,10 @@ impl Registry {
             cancelled: AtomicBool::new(false),
             asked_to_end: AtomicBool::new(self.ending.load(Ordering::Acquire)),
             waker: Mutex::default(),
+            activity: Activity::new(timeouts),
+            registry_clock: Arc::clone(&self.clock),
         });
+        client.does(Phase::Idle);
         clients.insert(pid, Arc::clone(&client));
         Registered {
             registry: Arc::clone(self),
@@ -105,10 +118,13 @@ impl Registry {
     /// Asks every session, and those to come, to end where nothing is lost.
     pub fn end_all(&self) {
         self.ending.store(true, Ordering::Release);
-        let clients: Vec<_> = lock(&self.clients).values().cloned().collect();
-        for client in clients {
+        for client in self.clients() {
             client.ask_to_end();
         }
+    }
+
+    fn clients(&self) -> Vec<Arc<Client>> {
+        lock(&self.clients).values().cloned().collect()
     }
 }
 
@@ -154,20 +170,22 @@ impl Client {
             .collect();
         if self.waiting.load(Ordering::Acquire) {
             self.cancelled.store(true, Ordering::Release);
-            if let Some(waker) = &*lock(&self.waker) {
-                waker.wake_by_ref();
-            }
+            self.wake();
         }
         for cancel in cancels {
             cancel.send().await;
         }
     }
 
+    fn wake(&self) {
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.wake_by_ref();
+        }
+    }
+
     fn ask_to_end(&self) {
         self.asked_to_end.store(true, Ordering::Release);
-        if let Some(waker) = lock(&self.waker).take() {
-            waker.wake();
-        }
+        self.wake();
     }
 
     #[must_use]
@@ -211,7 +229,7 @@ mod tests {
     #[test]
     fn clients_get_distinct_ids_and_keys_of_their_protocol() {
         let registry = Arc::new(Registry::default());
-        let enter = |long| registry.enter("shop".into(), "ann".into(), long);
+        let enter = |long| registry.enter("shop".into(), "ann".into(), Timeouts::default(), long);
         let (a, b) = (enter(false), enter(true));
         assert_ne!(a.pid, b.pid);
         assert_eq!((a.key.len(), b.key.len()), (4, 32));
@@ -223,12 +241,12 @@ mod tests {
     #[test]
     fn who_comes_while_all_are_asked_to_end_is_asked_too() {
         let registry = Arc::new(Registry::default());
-        let before = registry.enter("shop".into(), "ann".into(), false);
+        let before = registry.enter("shop".into(), "ann".into(), Timeouts::default(), false);
         registry.end_all();
         assert!(before.is_asked_to_end());
         assert!(
             registry
-                .enter("shop".into(), "ann".into(), false)
+                .enter("shop".into(), "ann".into(), Timeouts::default(), false)
                 .is_asked_to_end()
         );
     }

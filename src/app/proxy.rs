@@ -16,7 +16,7 @@ use super::listen::{self, Listener};
 use super::workers::Workers;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::{Commons, Pools};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, Timeouts};
 use crate::error::Report;
 use crate::frontend::{Database, Gate};
 use crate::registry::Registry;
@@ -107,6 +107,9 @@ impl Proxy {
                 error,
             })?);
         }
+        if has_timeouts(config) {
+            duties.push(tokio::spawn(Arc::clone(&gate.registry).watch()));
+        }
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
         let addresses = bound.iter().map(Listener::address).collect();
         let listeners = bound
@@ -158,6 +161,15 @@ impl Proxy {
             }
         }
     }
+}
+
+fn has_timeouts(config: &Config) -> bool {
+    let pools = config
+        .databases
+        .values()
+        .flat_map(|database| std::iter::once(&database.pool).chain(database.user_pools.values()));
+    let mut timeouts = pools.map(|pool| pool.timeouts);
+    timeouts.any(|timeouts| timeouts != Timeouts::default())
 }
 
 fn written(listen: &Listen) -> String {

@@ -40,6 +40,14 @@ impl Server {
         Ok(settings)
     }
 
+    /// Drops all that a session can have; `false` where the server cannot be used any more.
+    pub async fn discard_all(&mut self) -> bool {
+        let done = matches!(self.run_hidden(b"DISCARD ALL").await, Ok(None));
+        self.has_no_statements();
+        self.settings = Arc::default();
+        done
+    }
+
     /// Runs the reset query; `false` where the server cannot be used any more.
     pub async fn reset(&mut self, pool: &PoolSettings) -> bool {
         let Some(query) = pool.reset_query.as_deref() else {
@@ -47,10 +55,7 @@ impl Server {
         };
         let reset = async {
             if is_discard_all(query) {
-                let done = matches!(self.run_hidden(query.as_bytes()).await, Ok(None));
-                self.has_no_statements();
-                self.settings = Arc::default();
-                return done;
+                return self.discard_all().await;
             }
             let done = self.prepare_for_all(query).await.is_ok();
             self.forgets_all();

@@ -9,6 +9,7 @@ pub mod control;
 pub mod pool;
 pub mod pools;
 pub mod replies;
+pub mod rescue;
 pub mod server;
 pub mod settings;
 pub mod worker;

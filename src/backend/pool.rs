@@ -191,6 +191,10 @@ impl Pool {
         &self.login.dsn
     }
 
+    pub(super) fn settings(&self) -> &PoolSettings {
+        &self.settings
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // The state is consistent between any two statements that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -429,15 +433,6 @@ impl Pool {
         if let Some(mut server) = oldest {
             server.say_goodbye();
         }
-    }
-
-    /// Ends a server that works for nobody. Its place is free when it was told so.
-    pub fn abandon(&self, server: Box<Server>) {
-        let cancel = server.identity().begin_cancel();
-        self.background.spawn(async move {
-            cancel.send().await;
-            drop(server);
-        });
     }
 
     /// Gives a free server to the first in the queue, or parks it.

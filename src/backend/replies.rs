@@ -5,15 +5,20 @@
 //! and puts in, at their place in the order, the answers that no server has to give. A reply that was not expected
 //! means that we no longer know whose reply it is: an error, and the connection is closed.
 
+mod alias;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::error::SqlState;
 use crate::wire::decode::{self, Status};
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+
+pub use alias::Alias;
 
 /// The longest message that is held back until it is complete; longer ones are judged by their header.
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
@@ -65,47 +70,6 @@ pub enum Expect {
     PoisonQuery(Box<[u8]>),
     /// The same with a Parse.
     PoisonParse(Box<[u8]>),
-}
-
-/// What a client calls a statement; it needs no memory of its own, so the end of a long one is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Alias {
-    length: u8,
-    bytes: [u8; 30],
-}
-
-impl Alias {
-    #[must_use]
-    pub fn new(name: &[u8]) -> Self {
-        let mut alias = Self::default();
-        for (place, &byte) in alias.bytes.iter_mut().zip(name) {
-            *place = byte;
-            alias.length += 1;
-        }
-        alias
-    }
-
-    /// An ErrorResponse with this name in the place of ours; `None` where ours is not in it.
-    fn put_into(&self, error: &[u8]) -> Option<Vec<u8>> {
-        const OURS: &[u8] = b"\"pgherd_";
-        let name = self.bytes.get(..usize::from(self.length))?;
-        let fields = decode::fields(b'E', error.get(HEADER_BYTES..)?).ok()?;
-        let message = fields.field(b'M')?;
-        let at = memchr::memmem::find(message, OURS)?;
-        let behind = message.get(at + OURS.len()..)?;
-        let digits = behind
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        let renamed = [message.get(..=at)?, name, behind.get(digits..)?].concat();
-        let fields = fields.map(|(code, value)| match code {
-            b'M' => (code, renamed.as_slice()),
-            _ => (code, value),
-        });
-        let mut out = Vec::new();
-        encode::error_of_fields(&mut out, fields);
-        Some(out)
-    }
 }
 
 impl Expect {
@@ -183,6 +147,10 @@ pub struct Replies {
     pub outdated_plan: bool,
     /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
+    /// What the server has said to the end, so that a long pipeline can be told from a long statement.
+    progress: u64,
+    /// The statement was cancelled for taking too long: this error stands for the server's.
+    pub overdue: Option<Box<[u8]>>,
 }
 
 /// Parameters that are not told one by one, since they will change again.
@@ -220,6 +188,8 @@ impl Default for Replies {
             muted: None,
             outdated_plan: false,
             errors: 0,
+            progress: 0,
+            overdue: None,
         }
     }
 }
@@ -312,10 +282,27 @@ impl Replies {
         self.told_error
     }
 
+    /// What is kept for the client of before concerns nobody any more.
+    pub fn forget_client(&mut self) {
+        self.keep_errors = false;
+        self.hidden_error = None;
+        self.part_rows = 0;
+        self.unclosed = 0;
+        self.outdated_plan = false;
+        self.muted = None;
+        self.overdue = None;
+    }
+
     /// How many ErrorResponses the server sent.
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.errors
+    }
+
+    /// Changes with each statement that the server has ended.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.progress
     }
 
     /// Notes what a message will be answered with; call it when the message is put in the outbox. An answer that is
@@ -463,6 +450,7 @@ impl Replies {
             }
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
+                self.progress += 1;
                 self.settle_if(|front| {
                     matches!(
                         front,
@@ -544,6 +532,7 @@ impl Replies {
     fn failed<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         self.copying_in = false;
         self.errors += 1;
+        let mut cancelled = false;
         if let Some(whole) = whole {
             let fields = decode::fields(b'E', whole.get(HEADER_BYTES..).unwrap_or_default())?;
             let severity = fields
@@ -555,6 +544,7 @@ impl Replies {
                 self.last_words = Some(whole.to_vec());
                 return Ok(Verdict::Hide);
             }
+            cancelled = fields.field(b'C') == Some(&SqlState::QUERY_CANCELED.0);
         }
         let verdict = match self.expected.front_mut() {
             None => {
@@ -563,7 +553,7 @@ impl Replies {
                     what: "answers nothing that was asked",
                 });
             }
-            Some(Expect::Query) => return Ok(Verdict::Forward),
+            Some(Expect::Query) => return Ok(self.in_other_words(cancelled)),
             Some(Expect::Prologue) => {
                 self.last_words = whole.map(<[u8]>::to_vec);
                 return Err(FrameError::Malformed {
@@ -585,7 +575,7 @@ impl Replies {
                 .map_or(Verdict::Forward, |error| {
                     Verdict::Replace(Cow::Owned(error))
                 }),
-            Some(_) => Verdict::Forward,
+            Some(_) => self.in_other_words(cancelled),
         };
         if matches!(verdict, Verdict::Hide) {
             self.hidden_error = Some(whole.unwrap_or_default().to_vec());
@@ -594,6 +584,14 @@ impl Replies {
             self.skip_to_sync();
         }
         Ok(verdict)
+    }
+
+    /// The server says that somebody wanted the statement to be cancelled; we know why.
+    fn in_other_words<'a>(&mut self, cancelled: bool) -> Verdict<'a> {
+        match self.overdue.take() {
+            Some(error) if cancelled => Verdict::Replace(Cow::Owned(error.into())),
+            _ => Verdict::Forward,
+        }
     }
 
     /// A Query in a pipeline that failed is ignored like the rest, until Sync.
@@ -630,6 +628,8 @@ impl Replies {
     fn ready<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         self.copying_in = false;
         self.told_error = false;
+        self.progress += 1;
+        self.overdue = None;
         self.status = decode::ready_for_query(
             whole
                 .and_then(|w| w.get(HEADER_BYTES..))

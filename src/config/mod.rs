@@ -206,7 +206,7 @@ pub struct Caps {
 /// How long a client may take; zero: as long as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timeouts {
-    /// One request, from its first byte to its ReadyForQuery.
+    /// One statement, or all up to a Sync: a server says nothing before.
     pub query: Duration,
     /// From the first statement of a transaction to its end.
     pub transaction: Duration,

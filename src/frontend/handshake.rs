@@ -106,6 +106,9 @@ fn log_end(database: &Database, client: i32, end: &End) {
         End::Left | End::Asked | End::Bereft(_) => {
             tracing::debug!(%database, client, "the session ended");
         }
+        End::Overdue(overdue) => {
+            tracing::info!(%database, client, ?overdue, "a client took too long");
+        }
         End::Cut(error) => {
             tracing::warn!(%database, client, %error, "a client was cut off in the middle of a message");
         }
@@ -146,9 +149,9 @@ async fn log_in(
         }));
     }
     let user = UserName::from(parameters.user());
-    let entry = gate
-        .registry
-        .enter(database.config.name.clone(), user, minor >= 2);
+    let timeouts = database.config.pool_of(&user).timeouts;
+    let name = database.config.name.clone();
+    let entry = gate.registry.enter(name, user, timeouts, minor >= 2);
     if gate.registry.count() > gate.clients_max {
         return Err(report(Box::new(SessionError::TooManyClients)));
     }

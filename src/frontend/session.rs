@@ -24,7 +24,7 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Report, Severity, SqlState};
 use crate::execute::{self, poll_replies};
 use crate::names::{ShardId, ShardName, UserName};
-use crate::registry::Registered;
+use crate::registry::{Overdue, Phase, Registered};
 use crate::wire::channel::Channel;
 use crate::wire::decode::Status;
 use crate::wire::encode;
@@ -70,6 +70,10 @@ pub(super) struct Session {
     pub skipping: bool,
     pub sharded: Sharded,
     pub state: SessionState,
+    /// Some time-out holds for it.
+    timed: bool,
+    /// What the server at hand had ended when the current statement began.
+    progress: u64,
     /// The pools of this user, by shard, as far as they were needed.
     pools: Vec<Option<Arc<Pool>>>,
 }
@@ -87,6 +91,7 @@ impl Session {
         let pools = database.config.shards.iter().map(|_| None).collect();
         let pool_settings = database.settings_of(&entry.user);
         let keeps = pool_settings.mode == PoolMode::Session;
+        let timed = entry.is_timed();
         let pinned = keeps.then_some(SESSION_MODE);
         Self {
             client,
@@ -105,6 +110,8 @@ impl Session {
             skipping: false,
             sharded: Sharded::default(),
             state,
+            timed,
+            progress: 0,
             pools,
         }
     }
@@ -180,6 +187,9 @@ impl Session {
     }
 
     async fn take(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
+        if self.timed {
+            self.entry.does(Phase::Query);
+        }
         match frame.tag {
             b'X' => {
                 // What was sent before is answered first.
@@ -207,6 +217,9 @@ impl Session {
             }
             if self.must_ask() {
                 return Poll::Ready(Ok(()));
+            }
+            if self.timed {
+                self.keep_time()?;
             }
             let mut backlog = self.client.unsent_bytes();
             if let Some(held) = &mut self.held {
@@ -241,6 +254,34 @@ impl Session {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Broken(error).into())),
             };
         }
+    }
+
+    /// Notes what the client does, and ends what took too long.
+    fn keep_time(&mut self) -> Result<(), Trouble> {
+        match (self.entry.overdue(), &mut self.held) {
+            (Some(Overdue::Query), Some(held)) if !held.server.replies.settled() => {
+                let mut error = Vec::new();
+                encode::error(&mut error, &SessionError::Overdue(Overdue::Query));
+                held.server.replies.overdue = Some(error.into());
+                self.entry.cancel_overdue();
+            }
+            (Some(Overdue::Query), _) | (None, _) => {}
+            (Some(overdue), _) => return Err(End::Overdue(overdue).into()),
+        }
+        let in_transaction = !self.is_at_rest();
+        match &self.held {
+            Some(held) if !held.server.replies.settled() => {
+                let progress = held.server.replies.progress();
+                if std::mem::replace(&mut self.progress, progress) == progress {
+                    self.entry.does(Phase::Query);
+                } else {
+                    self.entry.goes_on();
+                }
+            }
+            _ if in_transaction => self.entry.does(Phase::InTransaction),
+            _ => self.entry.does(Phase::Idle),
+        }
+        Ok(())
     }
 
     /// Nothing is owed to the client and it has no transaction.
@@ -328,6 +369,7 @@ impl Session {
                 if !waits {
                     waits = true;
                     entry.waits(true);
+                    entry.does(Phase::Waiting);
                     if notices && !notice_after.is_zero() && notice_after < limit {
                         notice = Some(Box::pin(tokio::time::sleep(notice_after)));
                     }
@@ -349,6 +391,7 @@ impl Session {
         .await;
         if waits {
             self.entry.waits(false);
+            self.entry.does(Phase::Query);
         }
         server
     }
@@ -494,25 +537,22 @@ impl Session {
         Ok(())
     }
 
-    /// The end of the session: the server is cleaned and given back, or closed where that is not sure.
+    /// The end of the session: its last words, and the server goes back to its pool.
     async fn leave(&mut self, end: &End) {
-        if let End::Malformed(error) = end {
-            self.say_last(error).await;
-        }
-        if let End::Bereft(lost) = end {
-            self.say_last(lost).await;
-        }
-        if let End::Asked = end {
-            self.say_last(&SessionError::Ended).await;
-        }
-        let Some(held) = &mut self.held else { return };
-        if held.server.is_idle() {
-            if held.server.reset(&self.pool_settings).await {
-                self.give_back();
+        let cut = |held: &Held| held.server.replies.is_mid_message();
+        if !self.held.as_ref().is_some_and(cut) {
+            match end {
+                End::Malformed(error) => self.say_last(error).await,
+                End::Bereft(lost) => self.say_last(lost).await,
+                End::Asked => self.say_last(&SessionError::Ended).await,
+                End::Overdue(overdue) => self.say_last(&SessionError::Overdue(*overdue)).await,
+                End::Left | End::Broken(_) | End::Cut(_) => {}
             }
-        } else if !held.server.replies.settled() {
-            // Nobody waits for the answer any more: the server shall not work for it.
-            self.entry.cancel().await;
+        }
+        let remains = self.remains();
+        if let Some(held) = self.held.take() {
+            self.entry.gave_back();
+            held.pool.rescue(held.server, remains);
         }
     }
 

@@ -14,6 +14,7 @@ use super::session::{Held, SESSION_MODE, Session};
 use super::single::{ONLY, only_verb};
 use super::trouble::Trouble;
 use crate::backend::replies::Expect;
+use crate::backend::rescue::Remains;
 use crate::backend::settings::{Settings, changes_reading, literal};
 use crate::error::{Severity, SqlState};
 use crate::sql::scan;
@@ -233,6 +234,16 @@ impl Session {
         self.state.asks
             && self.pinned != Some(SESSION_MODE)
             && self.held.as_ref().is_some_and(|held| held.server.is_idle())
+    }
+
+    /// What the session leaves behind on the server that it has.
+    pub(super) fn remains(&self) -> Remains {
+        match self.pinned {
+            Some(SESSION_MODE) => Remains::Session,
+            Some(_) => Remains::State,
+            None if self.state.asks || !self.state.restore.is_empty() => Remains::State,
+            None => Remains::Nothing,
+        }
     }
 
     /// The server is lost. Whether it had state that the client was told of and that was not read yet. Where the

@@ -7,6 +7,7 @@ use crate::backend::server::Lost;
 use crate::error::{Blame, Report, Severity, SqlState};
 use crate::execute::Broken;
 use crate::planner::Refusal;
+use crate::registry::Overdue;
 use crate::wire::frame::FrameError;
 
 /// Why a request did not come to its end.
@@ -34,6 +35,8 @@ pub enum End {
     Malformed(FrameError),
     /// We were asked to end it.
     Asked,
+    /// The client took too long.
+    Overdue(Overdue),
     /// The server that had the session's state is gone.
     Bereft(Lost),
     /// The server is gone in the middle of a message of which the client has the beginning: nothing can be said any more.
@@ -112,6 +115,8 @@ pub enum SessionError {
     Ended,
     #[error("canceling statement due to user request")]
     Cancelled,
+    #[error("{}", overdue_text(*.0))]
+    Overdue(Overdue),
     #[error("no such database: {0}")]
     NoDatabase(String),
     #[error("no more connections allowed (clients_max)")]
@@ -122,6 +127,29 @@ pub enum SessionError {
     Replication,
     #[error("the message needs more than is there: {0}")]
     Internal(&'static str),
+}
+
+/// PostgreSQL's words for its own time-outs.
+fn overdue_text(overdue: Overdue) -> &'static str {
+    match overdue {
+        Overdue::Query => "canceling statement due to statement timeout",
+        Overdue::Cancel => {
+            "terminating connection: the server does not cancel a statement that took too long"
+        }
+        Overdue::Transaction => "terminating connection due to transaction timeout",
+        Overdue::IdleInTransaction => "terminating connection due to idle-in-transaction timeout",
+        Overdue::Idle => "terminating connection due to idle-session timeout",
+    }
+}
+
+/// The key of the configuration file.
+fn limit_of(overdue: Overdue) -> &'static str {
+    match overdue {
+        Overdue::Query | Overdue::Cancel => "query_timeout",
+        Overdue::Transaction => "transaction_timeout",
+        Overdue::IdleInTransaction => "idle_in_transaction_timeout",
+        Overdue::Idle => "client_idle_timeout",
+    }
 }
 
 impl Report for SessionError {
@@ -139,7 +167,14 @@ impl Report for SessionError {
             SessionError::PortalDone(_) | SessionError::SchemaChanged => {
                 SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
             }
-            SessionError::Cancelled => SqlState::QUERY_CANCELED,
+            SessionError::Cancelled | SessionError::Overdue(Overdue::Query | Overdue::Cancel) => {
+                SqlState::QUERY_CANCELED
+            }
+            SessionError::Overdue(Overdue::Transaction) => SqlState::TRANSACTION_TIMEOUT,
+            SessionError::Overdue(Overdue::IdleInTransaction) => {
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT
+            }
+            SessionError::Overdue(Overdue::Idle) => SqlState::IDLE_SESSION_TIMEOUT,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
             SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
@@ -178,6 +213,10 @@ impl Report for SessionError {
                 Some("Restart pgherd, so that it reads the schema again.".into())
             }
             SessionError::Replication => Some("Connect to the server itself.".into()),
+            SessionError::Overdue(overdue) => Some(format!(
+                "The limit is {}, in [pool] or in the section of the database or user.",
+                limit_of(*overdue)
+            )),
             _ => None,
         }
     }

@@ -150,6 +150,11 @@ pub fn bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], tail: &[u8]) {
     framed(out, b'B', &[portal, b"\0", statement, b"\0", tail]);
 }
 
+/// CopyFail with its reason.
+pub fn copy_fail(out: &mut Vec<u8>, reason: &str) {
+    framed(out, b'f', &[reason.as_bytes(), b"\0"]);
+}
+
 pub fn execute(out: &mut Vec<u8>, portal: &[u8], rows_max: i32) {
     framed(out, b'E', &[portal, b"\0", &rows_max.to_be_bytes()]);
 }

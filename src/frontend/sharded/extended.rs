@@ -8,6 +8,7 @@ use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
 use crate::backend::replies::{Alias, Expect, StatementId};
+use crate::backend::rescue::Remains;
 use crate::backend::server::Server;
 use crate::execute::{self, Broken};
 use crate::frontend::session::{Held, Session};
@@ -118,7 +119,7 @@ impl Session {
         if asked.is_ok() {
             pool.give_back(server);
         } else {
-            pool.abandon(server);
+            pool.rescue(server, Remains::Nothing);
         }
         let answer = asked?;
         let description = description(&answer)?;

@@ -6,6 +6,7 @@ use super::extended::{described_rows, shape};
 use super::plans::Description;
 use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
+use crate::backend::rescue::Remains;
 use crate::backend::server::Server;
 use crate::execute::{self, Broken, Part};
 use crate::frontend::session::Session;
@@ -166,7 +167,7 @@ fn cut_short(borrowed: Vec<Borrowed>) {
         if server.is_idle() {
             pool.give_back(server);
         } else {
-            pool.abandon(server);
+            pool.rescue(server, Remains::Nothing);
         }
     }
 }
