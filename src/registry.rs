@@ -90,7 +90,7 @@ impl Registry {
             activity: Activity::new(timeouts),
             registry_clock: Arc::clone(&self.clock),
         });
-        client.does(Phase::Idle);
+        client.enter_phase(Phase::Idle);
         clients.insert(pid, Arc::clone(&client));
         Registered {
             registry: Arc::clone(self),

@@ -179,7 +179,12 @@ const PINS: &[(&str, &str, &str)] = &[
         "FETCH 1 FROM c",
         "CLOSE c",
     ),
-    ("PREPARE p AS SELECT 5", "EXECUTE p", "DEALLOCATE p"),
+    // A constant in it was read under settings that are not in force any more.
+    (
+        "BEGIN; SET datestyle = 'DMY'; PREPARE p AS SELECT '1/2/2024'::date; SET datestyle = 'MDY'; COMMIT",
+        "EXECUTE p",
+        "DISCARD ALL",
+    ),
     ("LISTEN herd", "SELECT 1", "UNLISTEN *"),
     (
         "CREATE FUNCTION pg_temp.f() RETURNS int RETURN 4",
@@ -288,4 +293,147 @@ fn a_statement_never_runs_where_the_settings_of_its_client_could_not_be_had() {
         assert!(reply.contains("22023"), "{reply}");
     }
     assert_eq!(stranger.query("SELECT count(*) FROM t").lines(), ["0"]);
+}
+
+#[test]
+fn statements_of_prepare_follow_their_client() {
+    let (proxy, name) = started("prepare");
+    let mut ann = proxy.client(&name, "postgres", "");
+    let mut bob = proxy.client(&name, "postgres", "");
+    for extended in [false, true] {
+        assert!(!ask(&mut ann, "PREPARE p (int) AS SELECT $1 + 1", extended).contains("E("));
+        assert!(!ask(&mut bob, "PREPARE p AS SELECT 'bob'", extended).contains("E("));
+        assert!(!ask(&mut bob, "PREPARE \"Q q\" AS SELECT 'q'", extended).contains("E("));
+        for _ in 0..2 {
+            assert_eq!(ann.query("EXECUTE p(5)").lines(), ["6"]);
+            assert_eq!(bob.query("EXECUTE p").lines(), ["bob"]);
+            assert_eq!(bob.run("EXECUTE \"Q q\"", &[]).lines(), ["q"]);
+        }
+        // Each has its own, and errors are PostgreSQL's.
+        let names = "SELECT name FROM pg_prepared_statements WHERE from_sql ORDER BY 1";
+        assert_eq!(ann.query(names).lines(), ["p"]);
+        assert_eq!(bob.query(names).lines(), ["Q q", "p"]);
+        let again = ann.query("PREPARE p AS SELECT 1").sqlstate();
+        assert_eq!(again.as_deref(), Some("42P05"));
+        let others = ann.query("EXECUTE \"Q q\"").sqlstate();
+        assert_eq!(others.as_deref(), Some("26000"));
+        // Not undone by a rollback, as on PostgreSQL.
+        ann.query("BEGIN; DEALLOCATE p; ROLLBACK").ok();
+        assert_eq!(bob.query("EXECUTE p").lines(), ["bob"]);
+        assert_eq!(
+            ann.query("EXECUTE p(5)").sqlstate().as_deref(),
+            Some("26000")
+        );
+        bob.query("DEALLOCATE ALL").ok();
+        ann.query("SELECT 1").ok();
+        assert_eq!(bob.query("EXECUTE p").sqlstate().as_deref(), Some("26000"));
+    }
+    // One that cannot be prepared any more fails when it is used, and nothing else does.
+    ann.query("CREATE TABLE short (a int)").ok();
+    bob.query("PREPARE p AS SELECT * FROM short").ok();
+    ann.query("DROP TABLE short").ok();
+    assert_eq!(bob.query("SELECT 1").lines(), ["1"]);
+    assert!(bob.query("EXECUTE p").sqlstate().is_some());
+}
+
+/// A database of one shard with a pool of one and these settings.
+fn with_pool(name: &str, more: &str) -> (Proxy, String) {
+    let server = &servers().all()[..1];
+    let name = database(server, name, SCHEMA);
+    let config = Proxy::config(&name, server, "").replace(
+        &format!("[databases.{name}]\n"),
+        &format!("[databases.{name}]\npool = {{ size = 1, wait_timeout = \"300ms\", {more} }}\n"),
+    );
+    (Proxy::start(&config), name)
+}
+
+#[test]
+fn session_state_is_refused_where_it_is_not_allowed() {
+    let (proxy, name) = with_pool("refuse", "on_session_state = \"refuse\"");
+    let mut client = proxy.client(&name, "postgres", "");
+    for (text, _, _) in PINS {
+        for extended in [false, true] {
+            let reply = ask(&mut client, text, extended);
+            assert!(reply.contains("E(0A000"), "{text}: {reply}");
+        }
+    }
+    for text in [
+        "SET work_mem = '5MB'",
+        "SELECT set_config('a.b', 'c', false)",
+    ] {
+        let reply = client.query(text);
+        assert_eq!(reply.sqlstate().as_deref(), Some("0A000"), "{text}");
+        assert!(
+            reply
+                .of(b'E')
+                .next()
+                .unwrap()
+                .field(b'H')
+                .unwrap()
+                .contains("on_session_state")
+        );
+    }
+    // What ends with its transaction is nobody's business.
+    client
+        .query("BEGIN; SET LOCAL work_mem = '5MB'; COMMIT")
+        .ok();
+    client.query("BEGIN").ok();
+    assert!(
+        client
+            .query("SET work_mem = '5MB'")
+            .to_string()
+            .ends_with("Z(E)")
+    );
+    client.query("ROLLBACK").ok();
+    // The server is free in between.
+    let mut other = proxy.client(&name, "postgres", "");
+    assert_eq!(other.query("SHOW work_mem").lines(), ["4MB"]);
+}
+
+#[test]
+fn session_state_keeps_the_server_where_it_shall() {
+    let (proxy, name) = with_pool("pin", "on_session_state = \"pin\"");
+    let mut owner = proxy.client(&name, "postgres", "");
+    let mut other = proxy.client(&name, "postgres", "");
+    owner.query("SET work_mem = '5MB'").ok();
+    assert_eq!(owner.frame().tag, b'N');
+    assert_eq!(other.query("SELECT 1").sqlstate().as_deref(), Some("53300"));
+    assert_eq!(owner.query("SHOW work_mem").lines(), ["5MB"]);
+    owner.query("RESET work_mem").ok();
+    assert_eq!(other.query("SHOW work_mem").lines(), ["4MB"]);
+}
+
+#[test]
+fn statement_mode_has_no_transactions() {
+    let (proxy, name) = with_pool("statement", "mode = \"statement\"");
+    let mut client = proxy.client(&name, "postgres", "");
+    for text in [
+        "BEGIN",
+        "start transaction read only",
+        "SELECT 1; BEGIN; SELECT 2",
+    ] {
+        for extended in [false, true] {
+            if extended && text.contains(';') {
+                continue;
+            }
+            let reply = ask(&mut client, text, extended);
+            assert!(
+                reply.contains("E(0A000 transaction blocks not allowed in statement pooling mode)"),
+                "{text}: {reply}"
+            );
+            assert!(reply.ends_with("Z(I)"), "{reply}");
+        }
+    }
+    client
+        .query("INSERT INTO t VALUES (1, 'a'); INSERT INTO t VALUES (2, 'b')")
+        .ok();
+    client.query("SET work_mem = '5MB'").ok();
+    let mut other = proxy.client(&name, "postgres", "");
+    assert_eq!(
+        other
+            .query("SELECT count(*), current_setting('work_mem') FROM t")
+            .lines(),
+        ["2|4MB"]
+    );
+    assert_eq!(client.query("SHOW work_mem").lines(), ["5MB"]);
 }

@@ -1,7 +1,7 @@
 //! One logged-in connection to a PostgreSQL server: its stream, what it still owes, which statements it knows, and the
 //! lease that ties it to its pool.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -375,30 +375,42 @@ impl Server {
     }
 
     /// Puts these settings in force, and waits for it: behind a change that failed, a statement would run as somebody
-    /// else. `Ok(Some(error))` is the server's ErrorResponse: some of them may be in force now,
-    /// so nobody else may get this server.
-    pub async fn adopt(&mut self, settings: &Arc<Settings>) -> Result<Option<Vec<u8>>, Lost> {
-        let change = self.change_to(settings);
-        if !change.is_empty()
-            && let Some(error) = self.run_hidden(&change).await?
-        {
-            return Ok(Some(error));
-        }
-        self.settings = Arc::clone(settings);
-        Ok(None)
-    }
-
-    /// The Query that leads to these settings, empty where nothing is to be done; counts on it to be sent.
-    fn change_to(&mut self, settings: &Arc<Settings>) -> Vec<u8> {
+    /// else. Gives what is in force then: a statement that cannot be prepared any more is left out. `Err` within: the
+    /// server's ErrorResponse; some of the settings may be in force now, so nobody else may get this server.
+    pub async fn adopt(
+        &mut self,
+        settings: &Arc<Settings>,
+    ) -> Result<Result<Arc<Settings>, Vec<u8>>, Lost> {
         if self.has_adopted(settings) {
-            return Vec::new();
+            return Ok(Ok(Arc::clone(settings)));
         }
         let mut change = settings.change_from(&self.settings);
         if self.misleads(settings) {
             change.extend_from_slice(b"DEALLOCATE ALL");
             self.has_no_statements();
+            let values = Settings::clone(&self.settings).with_prepared(BTreeMap::new());
+            self.settings = Arc::new(values);
+        } else {
+            change.extend_from_slice(&settings.deallocations(&self.settings));
         }
-        change
+        if !change.is_empty()
+            && let Some(error) = self.run_hidden(&change).await?
+        {
+            return Ok(Err(error));
+        }
+        let there = std::mem::replace(&mut self.settings, Arc::clone(settings));
+        let mut refused = Vec::new();
+        for (name, text) in settings.preparations(&there) {
+            if self.run_hidden(text.as_bytes()).await?.is_some() {
+                refused.push(name);
+            }
+        }
+        if !refused.is_empty() {
+            let mut prepared = settings.prepared().clone();
+            prepared.retain(|name, _| !refused.contains(&name));
+            self.settings = Arc::new(Settings::clone(settings).with_prepared(prepared));
+        }
+        Ok(Ok(Arc::clone(&self.settings)))
     }
 
     /// Whether statements must be dropped before a client with these settings has the server: constants such as

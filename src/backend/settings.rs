@@ -24,32 +24,51 @@ pub fn changes_reading(name: &[u8]) -> bool {
         .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// Names (lower case) and values. Equal settings need no work on a server that has them.
+/// What of a session is carried from server to server: settings, by names in lower case, and the statements that it
+/// prepared by SQL. Equal ones need no work on a server that has them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Settings(BTreeMap<String, String>);
+pub struct Settings {
+    values: BTreeMap<String, String>,
+    /// The text of PREPARE, by the name of the statement.
+    prepared: BTreeMap<String, String>,
+}
 
 impl Settings {
     #[must_use]
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.to_ascii_lowercase(), value))
-                .collect(),
-        )
+        let pairs = pairs.into_iter();
+        let values = pairs.map(|(name, value)| (name.to_ascii_lowercase(), value));
+        Self {
+            values: values.collect(),
+            prepared: BTreeMap::new(),
+        }
+    }
+
+    /// The same settings, and these statements.
+    #[must_use]
+    pub fn with_prepared(self, prepared: BTreeMap<String, String>) -> Self {
+        Self { prepared, ..self }
+    }
+
+    #[must_use]
+    pub fn prepared(&self) -> &BTreeMap<String, String> {
+        &self.prepared
     }
 
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
     }
 
-    /// Those of `over`, and of these whatever `over` has not.
+    /// Those of `over`, and of these settings whatever `over` has not.
     #[must_use]
     pub fn under(&self, over: &Settings) -> Settings {
-        let mut both = self.0.clone();
-        both.extend(over.0.clone());
-        Settings(both)
+        let mut values = self.values.clone();
+        values.extend(over.values.clone());
+        Settings {
+            values,
+            prepared: over.prepared.clone(),
+        }
     }
 
     /// One Query text that sets the one of this name, or all for an empty name, where the server has no value of the
@@ -58,7 +77,7 @@ impl Settings {
     pub fn restored(&self, name: &str) -> Vec<u8> {
         let mut text = Vec::new();
         let wanted = |known: &str| name.is_empty() || known == name;
-        for (known, value) in self.0.iter().filter(|(known, _)| wanted(known)) {
+        for (known, value) in self.values.iter().filter(|(known, _)| wanted(known)) {
             text.extend_from_slice(b"SELECT ");
             set_config(&mut text, known, value);
             let mut quoted = Vec::new();
@@ -81,7 +100,7 @@ impl Settings {
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.values.keys().map(String::as_str)
     }
 
     /// Whether a statement prepared under these settings means the same under `other`.
@@ -90,21 +109,22 @@ impl Settings {
         READING.iter().all(|name| self.get(name) == other.get(name))
     }
 
-    /// One Query text that leads from `from` to `self`.
+    /// One Query text that leads from the values of `from` to these.
     #[must_use]
     pub fn change_from(&self, from: &Settings) -> Vec<u8> {
         let mut text = Vec::new();
-        for name in from.0.keys().filter(|name| !self.0.contains_key(*name)) {
+        let gone = |name: &&String| !self.values.contains_key(*name);
+        for name in from.values.keys().filter(gone) {
             text.extend_from_slice(b"RESET ");
             quoted(&mut text, name, b'"');
             text.push(b';');
         }
         for (name, value) in self
-            .0
+            .values
             .iter()
-            .filter(|(name, value)| from.0.get(*name) != Some(value))
+            .filter(|(name, value)| from.values.get(*name) != Some(value))
         {
-            if from.0.contains_key(name) {
+            if from.values.contains_key(name) {
                 // A value may be taken as a change of the one in force, such as a DateStyle without an order.
                 text.extend_from_slice(b"RESET ");
                 quoted(&mut text, name, b'"');
@@ -115,6 +135,32 @@ impl Settings {
             text.push(b';');
         }
         text
+    }
+}
+
+impl Settings {
+    /// What of the statements that are prepared on a server must go, as one Query text.
+    #[must_use]
+    pub fn deallocations(&self, there: &Settings) -> Vec<u8> {
+        let mut text = Vec::new();
+        let stays =
+            |(name, prepared): &(&String, &String)| self.prepared.get(*name) != Some(prepared);
+        for (name, _) in there.prepared.iter().filter(stays) {
+            text.extend_from_slice(b"DEALLOCATE ");
+            quoted(&mut text, name, b'"');
+            text.push(b';');
+        }
+        text
+    }
+
+    /// The statements that are not prepared on a server yet.
+    pub fn preparations<'a>(
+        &'a self,
+        there: &'a Settings,
+    ) -> impl Iterator<Item = (&'a String, &'a String)> {
+        self.prepared
+            .iter()
+            .filter(|(name, text)| there.prepared.get(*name) != Some(text))
     }
 }
 

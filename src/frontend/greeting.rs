@@ -47,9 +47,9 @@ pub async fn greeting(
         };
         let settings = Arc::new(settings);
         match server.adopt(&settings).await {
-            Ok(None) => {}
+            Ok(Ok(_)) => {}
             // The client's wish cannot be met; half of it may be in force on this server, which is closed.
-            Ok(Some(error)) => return Err(Refusal::Relay(error)),
+            Ok(Err(error)) => return Err(Refusal::Relay(error)),
             Err(lost) => return Err(Refusal::Report(Box::new(lost))),
         }
         let known = Greeting {

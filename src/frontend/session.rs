@@ -265,7 +265,7 @@ impl Session {
                 held.server.replies.overdue = Some(error.into());
                 self.entry.cancel_overdue();
             }
-            (Some(Overdue::Query), _) | (None, _) => {}
+            (Some(Overdue::Query) | None, _) => {}
             (Some(overdue), _) => return Err(End::Overdue(overdue).into()),
         }
         let in_transaction = !self.is_at_rest();
@@ -408,8 +408,11 @@ impl Session {
         let adopted = server.adopt(&self.settings).await;
         // The session does not hold this server yet, so its loss is an error like others.
         match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
-            None => Ok(server),
-            Some(error) => Err(Trouble::Relay(error)),
+            Ok(settings) => {
+                self.settings = settings;
+                Ok(server)
+            }
+            Err(error) => Err(Trouble::Relay(error)),
         }
     }
 

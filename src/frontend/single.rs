@@ -11,6 +11,7 @@ use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
 use crate::backend::replies::{Alias, Expect};
 use crate::backend::server::{StatementName, statement_name};
+use crate::config::{OnSessionState, PoolMode};
 use crate::names::ShardId;
 use crate::sql::scan;
 use crate::sql::scan::{Verb, verb};
@@ -58,6 +59,27 @@ impl Session {
         }
     }
 
+    /// Refuses what the configuration does not allow on this pool.
+    fn check_allowed(&self, text: &[u8]) -> Result<(), Trouble> {
+        let settings = &self.pool_settings;
+        if settings.mode == PoolMode::Statement && !scan::is_plain_query(text) {
+            let begins = |range| {
+                let statement = text.get(range).unwrap_or_default();
+                matches!(verb(statement), Verb::Begin { .. })
+            };
+            if scan::split(text, true).into_iter().any(begins) {
+                return Err(SessionError::NoTransactions.into());
+            }
+        }
+        if settings.on_session_state == OnSessionState::Refuse
+            && settings.mode != PoolMode::Session
+            && let Some(what) = traces(text).and_then(|traces| traces.makes)
+        {
+            return Err(SessionError::NoSessionState(what).into());
+        }
+        Ok(())
+    }
+
     /// The client was told of an error: extended messages are ignored until Sync, as the server does.
     pub(super) fn is_skipping(&self) -> bool {
         self.skipping
@@ -94,6 +116,7 @@ impl Session {
 
     async fn query_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
+        self.check_allowed(text)?;
         self.count_statement();
         self.overtakes();
         self.statements.drop_unnamed();
@@ -194,6 +217,7 @@ impl Session {
 
     async fn parse_single(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let parse = decode::parse(frame.body)?;
+        self.check_allowed(parse.text)?;
         let mut tail = parse.tail;
         if self.refuses_without_server(parse.text)? {
             return Ok(());

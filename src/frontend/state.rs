@@ -6,7 +6,7 @@
 //! prepared statements of SQL) pins the session to this server until it is gone. What would surprise: RESET means the
 //! client's own start-up value, which no server knows, so it is set right behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -16,10 +16,11 @@ use super::trouble::Trouble;
 use crate::backend::replies::Expect;
 use crate::backend::rescue::Remains;
 use crate::backend::settings::{Settings, changes_reading, literal};
+use crate::config::OnSessionState;
 use crate::error::{Severity, SqlState};
 use crate::sql::scan;
 use crate::sql::scan::{Discard, Verb, verb};
-use crate::sql::traces::{Traces, traces};
+use crate::sql::traces::{Traces, traces, words_leave};
 use crate::wire::decode;
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
@@ -34,16 +35,22 @@ const TRIES_MAX: usize = 3;
 /// Custom settings of one session that are followed; with more it keeps its server.
 const CUSTOM_MAX: usize = 256;
 
+/// A statement of PREPARE that would mean something else elsewhere.
+const PREPARED: &str = "PREPARE";
+
+/// Statements of PREPARE that are carried; with more the session keeps its server.
+const PREPARED_MAX: usize = 100;
+
 /// What holds a session to its server, as the question below names it.
 const CAUSES: &[&str] = &[
     "a temporary object",
     "an advisory lock",
     "a cursor WITH HOLD",
-    "PREPARE",
+    PREPARED,
     "LISTEN",
 ];
 
-/// Reads what the session has on its server: settings as `s`, causes to stay as `c`.
+/// Reads what the session has on its server: settings as `s`, statements of PREPARE as `p`, causes to stay as `c`.
 const QUESTION: &str = "\
 SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source = 'session' \
 UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none' \
@@ -56,7 +63,7 @@ UNION ALL SELECT 'c', 'a temporary object', '' WHERE EXISTS (SELECT FROM pg_cata
 UNION ALL SELECT 'c', 'an advisory lock', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
  WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()) \
 UNION ALL SELECT 'c', 'a cursor WITH HOLD', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
-UNION ALL SELECT 'c', 'PREPARE', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) \
+UNION ALL SELECT 'p', name, statement FROM pg_catalog.pg_prepared_statements WHERE from_sql \
 UNION ALL SELECT 'c', 'LISTEN', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
 
 /// What the session remembers of its own state.
@@ -104,6 +111,8 @@ impl Session {
             return false;
         } else if self.answers_alone(text) {
             return true;
+        } else if self.is_known_execute(text) {
+            return false;
         } else {
             self.drop_statements_by(text);
         }
@@ -123,7 +132,7 @@ impl Session {
             Verb::Deallocate { name: Some(name) } => self.statements.remove(&name),
             Verb::Deallocate { name: None } => {
                 self.statements.clear();
-                self.pinned.is_none()
+                self.pinned.is_none() && self.settings.prepared().is_empty()
             }
             Verb::Discard(Discard::All) => {
                 self.statements.clear();
@@ -134,6 +143,16 @@ impl Session {
             }
             _ => false,
         }
+    }
+
+    /// EXECUTE of a statement that leaves nothing, by its own text.
+    fn is_known_execute(&self, text: &[u8]) -> bool {
+        let Verb::Execute { name } = verb(text) else {
+            return false;
+        };
+        let name = String::from_utf8_lossy(&name);
+        let prepared = self.settings.prepared().get(&*name);
+        prepared.is_some_and(|prepared| !words_leave(prepared.as_bytes())) && !words_leave(text)
     }
 
     /// What drops the statements of the session on its server drops the client's.
@@ -303,13 +322,14 @@ impl Session {
     }
 
     async fn keep(&mut self, found: Found) -> Result<(), Trouble> {
+        self.state.asks = false;
+        self.state.overtaken = false;
+        let read = Settings::new(found.settings).with_prepared(found.prepared);
+        let wanted = self.state.startup.under(&read);
+        let cause = found.cause.or(self.cause_to_stay(&wanted));
         let Some(held) = &mut self.held else {
             return Ok(());
         };
-        self.state.asks = false;
-        self.state.overtaken = false;
-        let read = Settings::new(found.settings);
-        let wanted = self.state.startup.under(&read);
         self.settings = if wanted == *self.state.startup {
             Arc::clone(&self.state.startup)
         } else {
@@ -334,13 +354,30 @@ impl Session {
                 encode::parameter_status(self.client.outbox(), &pair.0, &pair.1);
             }
         }
-        if let Some(cause) = self.state.untold.or(found.cause) {
+        if let Some(cause) = self.state.untold.or(cause) {
             self.pin(cause);
         } else {
             self.pinned = None;
             self.give_back();
         }
         Ok(())
+    }
+
+    /// Whether the session must keep its server for what it has there, though that could be carried.
+    fn cause_to_stay(&self, wanted: &Settings) -> Option<&'static str> {
+        let prepared = wanted.prepared();
+        let settings = *wanted != *self.state.startup;
+        if settings && self.pool_settings.on_session_state != OnSessionState::Track {
+            return Some("session state");
+        }
+        let is_one = |(name, text): (&String, &String)| {
+            let of_name = |known: &[u8]| known == name.as_bytes();
+            matches!(only_verb(text.as_bytes()), Verb::Prepare { name } if of_name(&name))
+        };
+        let carried = prepared.len() <= PREPARED_MAX && prepared.iter().all(is_one);
+        // Constants in it were read under the settings of the moment.
+        let reads = prepared.is_empty() || self.settings.reads_as(wanted);
+        (!carried || !reads).then_some(PREPARED)
     }
 
     /// Lets the server read a text whose name is taken: its own errors come first.
@@ -382,6 +419,7 @@ impl Session {
 #[derive(Default)]
 struct Found {
     settings: Vec<(String, String)>,
+    prepared: BTreeMap<String, String>,
     cause: Option<&'static str>,
 }
 
@@ -416,10 +454,12 @@ impl Found {
             self.cause = Some("a setting in another encoding");
             return Ok(());
         };
-        if kind == "s" {
-            self.settings.push((name, value));
-        } else {
-            self.cause = CAUSES.iter().copied().find(|cause| *cause == name);
+        match kind.as_str() {
+            "s" => self.settings.push((name, value)),
+            "p" => {
+                self.prepared.insert(name, value);
+            }
+            _ => self.cause = CAUSES.iter().copied().find(|cause| *cause == name),
         }
         Ok(())
     }

@@ -111,6 +111,10 @@ pub enum SessionError {
     ResultTypeChanged,
     #[error("a table of this statement was made after pgherd read the schema")]
     SchemaChanged,
+    #[error("transaction blocks not allowed in statement pooling mode")]
+    NoTransactions,
+    #[error("session state is not allowed here: {0}")]
+    NoSessionState(&'static str),
     #[error("terminating connection due to administrator command")]
     Ended,
     #[error("canceling statement due to user request")]
@@ -163,7 +167,9 @@ impl Report for SessionError {
             SessionError::NoPortal(_) => SqlState::INVALID_CURSOR_NAME,
             SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
             SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
-            SessionError::ResultTypeChanged => SqlState::FEATURE_NOT_SUPPORTED,
+            SessionError::ResultTypeChanged
+            | SessionError::NoTransactions
+            | SessionError::NoSessionState(_) => SqlState::FEATURE_NOT_SUPPORTED,
             SessionError::PortalDone(_) | SessionError::SchemaChanged => {
                 SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
             }
@@ -213,6 +219,14 @@ impl Report for SessionError {
                 Some("Restart pgherd, so that it reads the schema again.".into())
             }
             SessionError::Replication => Some("Connect to the server itself.".into()),
+            SessionError::NoTransactions => Some(
+                "Send single statements, or set mode = \"transaction\" in [pool] or in the section of the database or user."
+                    .into(),
+            ),
+            SessionError::NoSessionState(_) => Some(
+                "Use SET LOCAL in a transaction or settings at start-up, or allow it with on_session_state = \"track\"."
+                    .into(),
+            ),
             SessionError::Overdue(overdue) => Some(format!(
                 "The limit is {}, in [pool] or in the section of the database or user.",
                 limit_of(*overdue)

@@ -116,7 +116,7 @@ impl Client {
         self.enter_phase(Phase::Query);
     }
 
-    fn enter_phase(&self, phase: Phase) {
+    pub(super) fn enter_phase(&self, phase: Phase) {
         let activity = &self.activity;
         let now = self.registry_clock.load(Ordering::Relaxed);
         activity.since.store(now, Ordering::Relaxed);
@@ -203,7 +203,7 @@ mod tests {
             client_idle: seconds(3),
         });
         let judge = |phase, now| {
-            client.does(Phase::Idle);
+            client.enter_phase(Phase::Idle);
             client.does(phase);
             client.activity.judge(now)
         };
@@ -218,6 +218,19 @@ mod tests {
         );
         assert_eq!(judge(Phase::Waiting, 10_001), Some(Overdue::Transaction));
         assert_eq!(judge(Phase::Cancelling, 5_001), Some(Overdue::Cancel));
+    }
+
+    #[test]
+    fn who_comes_late_has_not_been_idle_since_the_beginning() {
+        let timeouts = Timeouts {
+            client_idle: Duration::from_secs(1),
+            ..Timeouts::default()
+        };
+        let registry = Arc::new(Registry::default());
+        registry.clock.store(50_000, Ordering::Relaxed);
+        let client = registry.enter("shop".into(), "ann".into(), timeouts, false);
+        assert_eq!(client.activity.judge(50_999), None);
+        assert_eq!(client.activity.judge(51_000), Some(Overdue::Idle));
     }
 
     #[test]

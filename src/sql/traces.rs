@@ -30,6 +30,8 @@ pub struct Traces {
     pub drops: bool,
     /// Asks for a value that a sequence gave to this session.
     pub sequences: bool,
+    /// Makes something that stays, by its text.
+    pub makes: Option<&'static str>,
 }
 
 /// How a query reaches the session.
@@ -88,6 +90,13 @@ pub fn traces(text: &[u8]) -> Option<Box<Traces>> {
     (traces != Traces::default()).then(|| Box::new(traces))
 }
 
+/// Whether functions or schemas that are named anywhere in this text may leave something.
+#[must_use]
+pub fn words_leave(text: &[u8]) -> bool {
+    let mut traces = Traces::default();
+    traces.words(text) || traces != Traces::default()
+}
+
 impl Traces {
     /// What the first words tell; `false` where a statement of this kind leaves nothing by itself.
     fn command(&mut self, statement: &[u8]) -> bool {
@@ -97,6 +106,8 @@ impl Traces {
                 self.setting(&name);
                 if ends_in_default(statement) {
                     self.resets.push(name);
+                } else {
+                    self.makes = Some("SET");
                 }
             }
             Verb::Reset { name: Some(name) } => {
@@ -116,14 +127,22 @@ impl Traces {
                 self.rereads.push(String::new());
                 self.resets.push(String::new());
             }
-            Verb::Load => self.untold = Some("LOAD"),
+            Verb::Load => {
+                self.untold = Some("LOAD");
+                self.makes = self.untold;
+            }
+            Verb::Prepare { .. } => self.makes = Some("PREPARE"),
+            Verb::Listen => self.makes = Some("LISTEN"),
             // Its body may say SET of anything.
             Verb::Do if contains(statement, b"set") => {
                 self.rereads.push(String::new());
                 self.custom_sets(statement);
             }
-            Verb::Declare => return contains(statement, b"hold"),
-            Verb::Create { temp } => return temp,
+            Verb::Declare if contains(statement, b"hold") => {
+                self.makes = Some("a cursor WITH HOLD");
+            }
+            Verb::Create { temp: true } => self.makes = Some("a temporary object"),
+            Verb::Declare | Verb::Create { temp: false } => return false,
             query if query.is_query() => return false,
             Verb::Empty
             | Verb::Begin { .. }
@@ -207,6 +226,7 @@ impl Traces {
                     let Some(call) = call.flatten() else {
                         // Its name is not written here.
                         self.untold = Some("set_config of a computed name");
+                        self.makes = self.untold;
                         self.rereads.push(String::new());
                         leaves = true;
                         continue;
@@ -217,16 +237,24 @@ impl Traces {
                         }
                     } else {
                         self.setting(&call.name);
+                        self.makes = Some("set_config");
                         leaves = true;
                     }
                     continue;
                 }
-                Reach::Stays(cause) => self.untold = Some(cause),
+                Reach::Stays(cause) => {
+                    self.untold = Some(cause);
+                    self.makes = self.untold;
+                }
+                Reach::AdvisoryLock if !starts_with(behind, b"_unlock") => {
+                    self.makes = Some("an advisory lock");
+                }
+                Reach::Temporary => self.makes = Some("a temporary object"),
                 Reach::SequenceValue => {
                     self.sequences = true;
                     self.untold = Some("the values of sequences");
                 }
-                Reach::AdvisoryLock | Reach::Temporary | Reach::Disguised => {}
+                Reach::AdvisoryLock | Reach::Disguised => {}
             }
             leaves = true;
         }
@@ -411,6 +439,44 @@ mod tests {
         assert_eq!(untold("SELECT setseed(0.5)"), Some("setseed"));
         assert_eq!(untold("LOAD 'x'"), Some("LOAD"));
         assert_eq!(untold("SET a.b = 1"), None);
+    }
+
+    #[test]
+    fn what_makes_something_that_stays_is_told_from_what_ends_it() {
+        let makes = |text: &str| traces(text.as_bytes()).and_then(|traces| traces.makes);
+        for (text, expected) in [
+            ("SET a = 1", Some("SET")),
+            ("SELECT 1; SET a = 1", Some("SET")),
+            ("SELECT set_config('a', 'b', false)", Some("set_config")),
+            (
+                "SELECT set_config($1, 'b', false)",
+                Some("set_config of a computed name"),
+            ),
+            ("SELECT pg_advisory_lock(1)", Some("an advisory lock")),
+            ("SELECT pg_try_advisory_lock(1)", Some("an advisory lock")),
+            ("CREATE TEMP TABLE x (a int)", Some("a temporary object")),
+            ("SELECT * INTO TEMP x FROM t", Some("a temporary object")),
+            (
+                "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+                Some("a cursor WITH HOLD"),
+            ),
+            ("PREPARE p AS SELECT 1", Some("PREPARE")),
+            ("LISTEN c", Some("LISTEN")),
+            ("LOAD 'x'", Some("LOAD")),
+            ("SELECT setseed(0.5)", Some("setseed")),
+            ("SET LOCAL a = 1", None),
+            ("SET a TO DEFAULT", None),
+            ("RESET ALL", None),
+            ("DISCARD ALL", None),
+            ("SELECT pg_advisory_unlock(1)", None),
+            ("SELECT pg_advisory_xact_lock(1)", None),
+            ("UNLISTEN *", None),
+            ("DEALLOCATE p", None),
+            ("DROP TABLE x", None),
+            ("DO $$ BEGIN END $$", None),
+        ] {
+            assert_eq!(makes(text), expected, "{text}");
+        }
     }
 
     #[test]
