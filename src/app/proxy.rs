@@ -18,7 +18,7 @@ use crate::backend::connect::ConnectError;
 use crate::backend::pools::{Commons, Pools};
 use crate::config::{Config, Listen, Timeouts};
 use crate::error::Report;
-use crate::frontend::{Database, Gate};
+use crate::frontend::{self, Database, Gate};
 use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
 use crate::telemetry::Exporter;
@@ -110,6 +110,7 @@ impl Proxy {
         if has_timeouts(config) {
             duties.push(tokio::spawn(Arc::clone(&gate.registry).watch()));
         }
+        duties.push(tokio::spawn(keep_fresh(Arc::clone(&gate))));
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
         let addresses = bound.iter().map(Listener::address).collect();
         let listeners = bound
@@ -221,6 +222,18 @@ pub(super) fn raise_open_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+}
+
+/// What is known of one-shard databases grows old: whoever has a server at hand next looks again.
+async fn keep_fresh(gate: Arc<Gate>) {
+    loop {
+        tokio::time::sleep(frontend::RELOAD).await;
+        for database in gate.databases.values() {
+            if !database.config.is_sharded() {
+                database.refresh();
+            }
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
 /// What differs from the defaults of the server, its database and its user.
 const QUESTION: &[u8] = b"\
-SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source = 'session' \
-UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'";
+SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
+UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'";
 
 /// The value of a setting that is not known: no client asks for it, so whoever has another one sets it.
 const UNKNOWN: &str = "\u{1}";

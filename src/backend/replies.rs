@@ -40,6 +40,9 @@ pub enum Expect {
     /// Parse, Bind and Execute, three of these, of BEGIN or what follows it, sent late. Nothing is shown. After an error
     /// the server skips what was sent behind it, and the connection is given up.
     Prologue,
+    /// A Query of ours that brings the settings of the client, in front of its own messages. Nothing is shown. After an
+    /// error what follows ran under other settings, and the connection is given up.
+    Settings,
     /// One shard's part of an answer to a Query, up to ReadyForQuery: its rows are shown, its description only where
     /// `first`; tag and error are kept for whoever puts the parts together.
     Part {
@@ -94,6 +97,7 @@ impl Expect {
             self,
             Expect::Query
                 | Expect::HiddenQuery
+                | Expect::Settings
                 | Expect::Restore
                 | Expect::Part { .. }
                 | Expect::PoisonQuery(_)
@@ -413,7 +417,9 @@ impl Replies {
     fn judge<'a>(&mut self, tag: u8, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         let front = self.expected.front();
         let hidden = match front {
-            Some(Expect::HiddenQuery | Expect::Restore | Expect::Prologue) => true,
+            Some(Expect::HiddenQuery | Expect::Restore | Expect::Prologue | Expect::Settings) => {
+                true
+            }
             Some(Expect::PartExecute) => tag != b'D',
             Some(Expect::Part { first }) => tag != b'D' && !(*first && matches!(tag, b'T' | b'N')),
             _ => false,
@@ -554,11 +560,11 @@ impl Replies {
                 });
             }
             Some(Expect::Query) => return Ok(self.in_other_words(cancelled)),
-            Some(Expect::Prologue) => {
+            Some(Expect::Prologue | Expect::Settings) => {
                 self.last_words = whole.map(<[u8]>::to_vec);
                 return Err(FrameError::Malformed {
                     tag: b'E',
-                    what: "refuses to begin a transaction",
+                    what: "refuses what comes before the statement",
                 });
             }
             Some(_) if self.keep_errors => Verdict::Hide,
@@ -645,7 +651,9 @@ impl Replies {
         }
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::Part { .. } | Expect::HiddenSync => Some(Verdict::Hide),
+            Expect::HiddenQuery | Expect::Settings | Expect::Part { .. } | Expect::HiddenSync => {
+                Some(Verdict::Hide)
+            }
             _ => None,
         })
     }

@@ -100,7 +100,7 @@ pub enum Lost {
         /// What the server said before, such as `FATAL 57P01: terminating connection …`.
         last_words: Option<String>,
     },
-    #[error("the server did not begin the transaction; the statement did not run")]
+    #[error("the server refused what comes before the statement: its transaction or its settings")]
     Refused {
         /// What it said, such as `ERROR 0A000: cannot use serializable mode in a hot standby`.
         last_words: Option<String>,
@@ -128,7 +128,7 @@ impl Report for Lost {
     }
     fn advice(&self) -> Option<String> {
         if let Lost::Refused { .. } = self {
-            return Some("Roll back and begin the transaction as the server allows it.".into());
+            return Some("Begin the transaction as the server allows it.".into());
         }
         Some("Whether a statement in flight took effect is unknown; pgherd connects anew for the next one.".into())
     }
@@ -372,6 +372,24 @@ impl Server {
     #[must_use]
     pub fn has_adopted(&self, settings: &Arc<Settings>) -> bool {
         !self.has_others && Arc::ptr_eq(&self.settings, settings)
+    }
+
+    /// Puts these settings in force in front of whatever is sent next, where that cannot fail, and nothing else is to be
+    /// done for them. `false`: see [`Server::adopt`].
+    pub fn adopt_at_once(&mut self, settings: &Arc<Settings>) -> bool {
+        if self.has_adopted(settings) {
+            return true;
+        }
+        let carries = settings.prepared() != self.settings.prepared();
+        if carries || self.misleads(settings) || !settings.is_surely_taken_after(&self.settings) {
+            return false;
+        }
+        let change = settings.change_from(&self.settings);
+        if !change.is_empty() {
+            self.send_query(&change, Expect::Settings, &mut Vec::new());
+        }
+        self.settings = Arc::clone(settings);
+        true
     }
 
     /// Puts these settings in force, and waits for it: behind a change that failed, a statement would run as somebody

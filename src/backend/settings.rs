@@ -16,6 +16,24 @@ const READING: &[&str] = &[
     "xmloption",
 ];
 
+/// Settings whose value was taken by a server once, and so by any: no table, role or privilege decides on it.
+const SURE: &[&str] = &[
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "intervalstyle",
+    "lock_timeout",
+    "search_path",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "timezone",
+    "work_mem",
+];
+
 /// Whether statements are read in another way under another value of this setting.
 #[must_use]
 pub fn changes_reading(name: &[u8]) -> bool {
@@ -85,12 +103,14 @@ impl Settings {
             if known.contains('.') {
                 text.extend_from_slice(b" WHERE coalesce(pg_catalog.current_setting(");
                 text.extend_from_slice(&quoted);
-                text.extend_from_slice(b",true),'') = '';");
+                text.extend_from_slice(b",true),'') OPERATOR(pg_catalog.=) '';");
             } else if known == "role" {
-                text.extend_from_slice(b" WHERE pg_catalog.current_setting('role') = 'none';");
+                text.extend_from_slice(
+                    b" WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none';",
+                );
             } else {
                 text.extend_from_slice(
-                    b" FROM pg_catalog.pg_settings WHERE source <> 'session' AND pg_catalog.lower(name) = ",
+                    b" FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session' AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ",
                 );
                 text.extend_from_slice(&quoted);
                 text.push(b';');
@@ -139,6 +159,14 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether all that differs from `from` is sure to be taken.
+    #[must_use]
+    pub fn is_surely_taken_after(&self, from: &Settings) -> bool {
+        let both = self.values.iter().chain(&from.values);
+        let mut changed = both.filter(|(name, _)| self.values.get(*name) != from.values.get(*name));
+        changed.all(|(name, _)| SURE.contains(&name.as_str()))
+    }
+
     /// What of the statements that are prepared on a server must go, as one Query text.
     #[must_use]
     pub fn deallocations(&self, there: &Settings) -> Vec<u8> {

@@ -16,6 +16,7 @@ use crate::wire::authenticate::Authenticator;
 use crate::wire::startup::Policy;
 use crate::wire::tls::Acceptor;
 
+use super::leavers::Leavers;
 use super::sharded::Plans;
 use super::statements::{Interned, Prepared};
 use super::trouble::SessionError;
@@ -33,6 +34,7 @@ pub struct Database {
     plans: Plans,
     /// Counts the statements that any shard can answer.
     turns: AtomicU16,
+    pub(super) leavers: Leavers,
     pool_settings: Arc<PoolSettings>,
     user_pool_settings: BTreeMap<UserName, Arc<PoolSettings>>,
 }
@@ -54,9 +56,15 @@ impl Database {
             interned: Interned::default(),
             plans: Plans::default(),
             turns: AtomicU16::new(0),
+            leavers: Leavers::default(),
             pool_settings,
             user_pool_settings,
         }
+    }
+
+    /// Lets the functions that leave session state be looked for anew.
+    pub fn refresh(&self) {
+        self.leavers.set_stale();
     }
 
     /// The settings of the pools for this user.

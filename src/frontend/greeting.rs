@@ -39,6 +39,10 @@ pub async fn greeting(
             .checkout(worker, limit)
             .await
             .map_err(|error| Refusal::Report(Box::new(error)))?;
+        if !database.config.is_sharded() && !database.leavers.is_loaded() {
+            let loaded = database.leavers.load(&mut server).await;
+            loaded.map_err(|lost| Refusal::Report(Box::new(lost)))?;
+        }
         let wanted = settings;
         // What the connect query has set is the default of every client.
         let settings = match pool.baseline() {

@@ -4,6 +4,7 @@
 mod database;
 mod greeting;
 mod handshake;
+mod leavers;
 mod session;
 mod sharded;
 mod single;
@@ -14,3 +15,4 @@ mod trouble;
 
 pub use database::{Database, Gate};
 pub use handshake::serve;
+pub use leavers::RELOAD;

@@ -402,7 +402,7 @@ impl Session {
             Some(server) => server,
             None => self.wait_for_server(pool).await?,
         };
-        if server.has_adopted(&self.settings) {
+        if server.adopt_at_once(&self.settings) {
             return Ok(server);
         }
         let adopted = server.adopt(&self.settings).await;

@@ -15,7 +15,7 @@ use crate::config::{OnSessionState, PoolMode};
 use crate::names::ShardId;
 use crate::sql::scan;
 use crate::sql::scan::{Verb, verb};
-use crate::sql::traces::traces;
+use crate::sql::traces::{Traces, traces};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
 use crate::wire::frame::Frame;
@@ -30,6 +30,9 @@ impl Session {
             b'Q' => self.query_single(frame).await,
             b'F' => {
                 self.count_statement();
+                if let Some(traces) = function_call_traces(frame.body) {
+                    self.note(&traces);
+                }
                 let held = self.hold(ONLY).await?;
                 held.server.outbox().extend_from_slice(frame.whole);
                 self.expect(Expect::Query);
@@ -334,7 +337,9 @@ impl Session {
         }
         self.overtakes();
         let mut dropped = None;
-        if let Some(traces) = self.statements.traces(names.statement).cloned() {
+        let own = self.statements.traces(names.statement).cloned();
+        let text = self.statements.text(names.statement).unwrap_or_default();
+        if let Some(traces) = self.traces_of(text, own.map(Box::new)) {
             self.note(&traces);
             if traces.drops && !self.is_in_failed_transaction() {
                 dropped = self.statements.text(names.statement).map(<[u8]>::to_vec);
@@ -428,6 +433,20 @@ impl Session {
         self.expect(Expect::Execute);
         Ok(())
     }
+}
+
+/// FunctionCall names its function by a number only. Those of large objects, which drivers call so, leave nothing.
+fn function_call_traces(body: &[u8]) -> Option<Traces> {
+    const LARGE_OBJECTS: &[u32] = &[
+        715, 764, 765, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
+    ];
+    let number = body.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+    let harmless = number.is_some_and(|number| LARGE_OBJECTS.contains(&number));
+    (!harmless).then(|| Traces {
+        asks: true,
+        untold: Some("a function called by its number"),
+        ..Traces::default()
+    })
 }
 
 /// The verb of a text that is one statement.

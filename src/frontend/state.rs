@@ -51,17 +51,18 @@ const CAUSES: &[&str] = &[
 ];
 
 /// Reads what the session has on its server: settings as `s`, statements of PREPARE as `p`, causes to stay as `c`.
+/// Nothing in it is looked for in the client's search_path, which could lead to functions that hide something.
 const QUESTION: &str = "\
-SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source = 'session' \
-UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none' \
-UNION ALL SELECT 's', 'session_authorization', session_user::text WHERE session_user <> \
- (SELECT usename FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()) \
+SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
+UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none' \
+UNION ALL SELECT 's', 'session_authorization', session_user::pg_catalog.text WHERE session_user OPERATOR(pg_catalog.<>) \
+ (SELECT usename FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
 UNION ALL SELECT 'c', 'a temporary object', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_class \
- WHERE relnamespace = pg_catalog.pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_catalog.pg_proc \
- WHERE pronamespace = pg_catalog.pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_catalog.pg_type \
- WHERE typnamespace = pg_catalog.pg_my_temp_schema()) \
+ WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_catalog.pg_proc \
+ WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_catalog.pg_type \
+ WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
 UNION ALL SELECT 'c', 'an advisory lock', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
- WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()) \
+ WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
 UNION ALL SELECT 'c', 'a cursor WITH HOLD', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
 UNION ALL SELECT 'p', name, statement FROM pg_catalog.pg_prepared_statements WHERE from_sql \
 UNION ALL SELECT 'c', 'LISTEN', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
@@ -77,6 +78,8 @@ pub(super) struct SessionState {
     untold: Option<&'static str>,
     /// The server must be asked once the transaction has ended.
     asks: bool,
+    /// Something was defined that other statements may run: see [`Leavers`](super::leavers::Leavers).
+    defines: bool,
     /// Further statements were taken since.
     overtaken: bool,
     /// Settings that were reset and have a start-up value; set behind the next Query or Sync.
@@ -99,7 +102,7 @@ impl SessionState {
 impl Session {
     /// Looks for what a Query touches. `true`: the session answers it alone.
     pub(super) fn notice_text(&mut self, text: &[u8]) -> bool {
-        let Some(traces) = traces(text) else {
+        let Some(traces) = self.traces_of(text, traces(text)) else {
             return false;
         };
         if !scan::is_single(text, true) {
@@ -118,6 +121,16 @@ impl Session {
         }
         self.note(&traces);
         false
+    }
+
+    /// The traces of a text by itself, and those of what it uses.
+    pub(super) fn traces_of(&self, text: &[u8], own: Option<Box<Traces>>) -> Option<Box<Traces>> {
+        let Some(used) = self.database.leavers.traces(text) else {
+            return own;
+        };
+        let mut all = own.unwrap_or_default();
+        all.add(&used);
+        Some(all)
     }
 
     /// The server refuses all but the end of its transaction.
@@ -152,7 +165,9 @@ impl Session {
         };
         let name = String::from_utf8_lossy(&name);
         let prepared = self.settings.prepared().get(&*name);
-        prepared.is_some_and(|prepared| !words_leave(prepared.as_bytes())) && !words_leave(text)
+        let leaves =
+            |text: &[u8]| words_leave(text) || self.database.leavers.traces(text).is_some();
+        prepared.is_some_and(|prepared| !leaves(prepared.as_bytes())) && !leaves(text)
     }
 
     /// What drops the statements of the session on its server drops the client's.
@@ -170,6 +185,7 @@ impl Session {
     pub(super) fn note(&mut self, traces: &Traces) {
         let state = &mut self.state;
         state.asks |= traces.asks;
+        state.defines |= traces.defines;
         state.custom.extend(traces.custom.iter().cloned());
         for name in &traces.resets {
             state
@@ -250,7 +266,7 @@ impl Session {
 
     /// The transaction has ended, and the server must be asked what it left.
     pub(super) fn must_ask(&self) -> bool {
-        self.state.asks
+        (self.state.asks || self.database.leavers.is_stale())
             && self.pinned != Some(SESSION_MODE)
             && self.held.as_ref().is_some_and(|held| held.server.is_idle())
     }
@@ -279,6 +295,21 @@ impl Session {
 
     /// Asks the server what is in force, and keeps it only where it must.
     pub(super) async fn read_state(&mut self) -> Result<(), Trouble> {
+        if std::mem::take(&mut self.state.defines) {
+            self.database.leavers.set_stale();
+        }
+        if self.database.leavers.is_stale()
+            && let Some(held) = &mut self.held
+        {
+            let aside = self.database.leavers.load(&mut held.server).await?;
+            self.client.outbox().extend_from_slice(&aside);
+        }
+        if !self.state.asks {
+            if self.pinned.is_none() {
+                self.give_back();
+            }
+            return Ok(());
+        }
         let question = self.question();
         for _ in 0..TRIES_MAX {
             let Some(held) = &mut self.held else {

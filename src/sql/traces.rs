@@ -32,6 +32,8 @@ pub struct Traces {
     pub sequences: bool,
     /// Makes something that stays, by its text.
     pub makes: Option<&'static str>,
+    /// Defines what other statements may run without naming it in a way that is known here.
+    pub defines: bool,
 }
 
 /// How a query reaches the session.
@@ -97,7 +99,43 @@ pub fn words_leave(text: &[u8]) -> bool {
     traces.words(text) || traces != Traces::default()
 }
 
+/// What the body of a function may leave, of which nothing is known but that it has one of the words.
+#[must_use]
+pub fn body_traces(body: &[u8]) -> Traces {
+    let mut traces = Traces {
+        asks: true,
+        rereads: vec![String::new()],
+        ..Traces::default()
+    };
+    traces.words(body);
+    traces.custom_sets(body);
+    if contains(body, b"load ") {
+        traces.untold = Some("LOAD");
+    }
+    traces
+}
+
 impl Traces {
+    /// What either of them may leave.
+    pub fn add(&mut self, other: &Traces) {
+        fn join(these: &mut Vec<String>, those: &[String]) {
+            for one in those {
+                if !these.contains(one) {
+                    these.push(one.clone());
+                }
+            }
+        }
+        self.asks |= other.asks;
+        join(&mut self.custom, &other.custom);
+        self.untold = self.untold.or(other.untold);
+        join(&mut self.resets, &other.resets);
+        join(&mut self.rereads, &other.rereads);
+        self.drops |= other.drops;
+        self.sequences |= other.sequences;
+        self.makes = self.makes.or(other.makes);
+        self.defines |= other.defines;
+    }
+
     /// What the first words tell; `false` where a statement of this kind leaves nothing by itself.
     fn command(&mut self, statement: &[u8]) -> bool {
         match verb(statement) {
@@ -134,14 +172,21 @@ impl Traces {
             Verb::Prepare { .. } => self.makes = Some("PREPARE"),
             Verb::Listen => self.makes = Some("LISTEN"),
             // Its body may say SET of anything.
-            Verb::Do if contains(statement, b"set") => {
-                self.rereads.push(String::new());
-                self.custom_sets(statement);
+            // Its body may say SET of anything, and define anything.
+            Verb::Do => {
+                self.defines = true;
+                if contains(statement, b"set") {
+                    self.rereads.push(String::new());
+                    self.custom_sets(statement);
+                }
             }
             Verb::Declare if contains(statement, b"hold") => {
                 self.makes = Some("a cursor WITH HOLD");
             }
             Verb::Create { temp: true } => self.makes = Some("a temporary object"),
+            Verb::Create { temp: false } | Verb::Alter if defines_code(statement) => {
+                self.defines = true;
+            }
             Verb::Declare | Verb::Create { temp: false } => return false,
             query if query.is_query() => return false,
             Verb::Empty
@@ -220,6 +265,8 @@ impl Traces {
             match reach {
                 Reach::AdvisoryLock if starts_with(behind, b"_xact") => continue,
                 Reach::Temporary if !*temporary => continue,
+                // The name of a column.
+                Reach::SetConfig if is_no_call(behind) => continue,
                 Reach::SetConfig => {
                     calls += 1;
                     let call = (calls <= CALLS_MAX).then(|| SetConfig::read(behind));
@@ -262,6 +309,16 @@ impl Traces {
     }
 }
 
+/// What stands behind a function's name is surely not its arguments.
+fn is_no_call(behind: &[u8]) -> bool {
+    use scan::Kind::{Symbol, Word};
+    let next = scan::tokens(behind, true).next();
+    next.is_none_or(|token| {
+        token.span.start > 0 && token.kind == Word
+            || matches!(token.kind, Symbol(b';' | b',' | b')'))
+    })
+}
+
 /// `('name', …, true)`, as far as it is written in constants.
 struct SetConfig {
     name: String,
@@ -281,6 +338,14 @@ impl SetConfig {
         let name = name.strip_prefix(b"'")?.strip_suffix(b"'")?;
         let name = std::str::from_utf8(name).ok()?.to_lowercase();
         let mut tokens = tokens.peekable();
+        // `'name'::text`, as the server writes it.
+        let colon = scan::Kind::Symbol(b':');
+        if tokens.next_if(|token| token.kind == colon).is_some() {
+            let cast = [tokens.next()?.kind, tokens.next()?.kind];
+            if cast != [colon, scan::Kind::Word] {
+                return None;
+            }
+        }
         if tokens.peek()?.kind != scan::Kind::Symbol(b',') || name.contains('\'') {
             return None;
         }
@@ -311,6 +376,29 @@ fn has_call_or_temp(text: &[u8]) -> bool {
             let word = at.checked_sub(3).and_then(|from| text.get(from..at));
             word.is_some_and(|word| word.eq_ignore_ascii_case(b"tem"))
         })
+}
+
+/// Whether CREATE or ALTER is about an object that has code, or may get some.
+fn defines_code(statement: &[u8]) -> bool {
+    const KINDS: &[&[u8]] = &[
+        b"function",
+        b"procedure",
+        b"routine",
+        b"trigger",
+        b"view",
+        b"rule",
+        b"policy",
+        b"operator",
+        b"aggregate",
+        b"cast",
+        b"domain",
+        b"default",
+        b"generated",
+        b"check",
+        b"index",
+        b"extension",
+    ];
+    KINDS.iter().any(|kind| contains(statement, kind))
 }
 
 /// `SET x TO DEFAULT` is RESET.
@@ -422,6 +510,10 @@ mod tests {
         assert_eq!(
             custom("SELECT set_config('App.tenant', f(1), false), set_config('a.b','',false)"),
             ["app.tenant", "a.b"]
+        );
+        assert_eq!(
+            custom("SELECT set_config('a.b'::text, 'c', false)"),
+            ["a.b"]
         );
         assert_eq!(
             custom("DO $$ BEGIN SET my.x = 1; SET SESSION my.y TO 2; END $$"),

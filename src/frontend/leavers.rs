@@ -1,0 +1,249 @@
+//! Functions, tables and views of a database whose use may leave something in the session though no statement says so:
+//! a function that calls set_config, a table with a trigger that takes a lock, a view that calls such a function.
+//!
+//! Their names are read from the catalogue of the server: when the first client comes, every [`RELOAD`] while there are
+//! clients, and after statements that define such things. A text that has one of the names is treated as if it had what
+//! they do. What surprises: names count wherever they stand, in any schema and in strings, since to ask in vain costs
+//! little. Most databases have no such names, and nothing is looked for there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aho_corasick::AhoCorasick;
+
+use crate::backend::replies::Expect;
+use crate::backend::server::{Lost, Server};
+use crate::backend::settings::literal;
+use crate::sql::traces::{Traces, body_traces};
+use crate::wire::decode;
+use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+
+/// How often the names are read again.
+pub const RELOAD: Duration = Duration::from_secs(30);
+
+/// A chain of functions that call each other is followed so far.
+const ROUNDS_MAX: usize = 16;
+
+/// Sources that may leave something, as a regular expression of PostgreSQL, without regard to case. A command counts
+/// where a statement can begin, or in a string that is executed: `UPDATE t SET` shall not.
+const LEAVES: &str = r"set_config|advisory|setseed|dblink|currval|lastval|pg_temp|with\s+hold|\mtemp(orary)?\s|(^|;|'|\$|\mbegin\M|\mthen\M|\melse\M|\mloop\M)\s*(set|reset|discard|prepare|listen|load|deallocate|declare)\M";
+
+/// Every object that users define and that runs code: its name, and what it runs.
+const OBJECTS: &str = r"
+SELECT p.proname::text, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE l.lanname NOT IN ('internal', 'c') AND p.prosrc <> ''
+UNION ALL SELECT p.proname, pg_catalog.pg_get_functiondef(p.oid) FROM pg_catalog.pg_proc p
+ WHERE p.prokind IN ('f', 'p') AND p.prosrc = '' AND p.oid >= 16384
+UNION ALL SELECT p.proname, a.aggtransfn::text || ' ' || a.aggfinalfn::text FROM pg_catalog.pg_aggregate a
+ JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid WHERE p.oid >= 16384
+UNION ALL SELECT c.relname, f.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+ JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid WHERE NOT t.tgisinternal
+UNION ALL SELECT c.relname, pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r
+ JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.oid >= 16384
+UNION ALL SELECT c.relname, pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+ JOIN pg_catalog.pg_class c ON c.oid = d.adrelid
+UNION ALL SELECT c.relname, pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k
+ JOIN pg_catalog.pg_class c ON c.oid = k.conrelid WHERE k.contype = 'c'
+UNION ALL SELECT c.relname, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '') || ' ' ||
+ coalesce(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), '') FROM pg_catalog.pg_policy p
+ JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+UNION ALL SELECT c.relname, pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i
+ JOIN pg_catalog.pg_class c ON c.oid = i.indrelid WHERE c.oid >= 16384 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+UNION ALL SELECT '', o.oprcode::text FROM pg_catalog.pg_operator o WHERE o.oid >= 16384
+UNION ALL SELECT '', c.castfunc::regproc::text FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND c.castfunc <> 0
+UNION ALL SELECT '', e.evtfoid::regproc::text FROM pg_catalog.pg_event_trigger e
+UNION ALL SELECT '', pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0
+";
+
+/// The names of one database.
+#[derive(Default)]
+pub struct Leavers {
+    known: Mutex<Option<Arc<Names>>>,
+    /// There is any name: read for every statement, so that the lock is not.
+    any: AtomicBool,
+    stale: AtomicBool,
+    reading: tokio::sync::Mutex<()>,
+}
+
+struct Names {
+    finder: AhoCorasick,
+    /// What the use of each name may leave.
+    traces: Vec<Traces>,
+    /// What any statement may leave: an operator, a cast or a domain does, whose use has no name.
+    everywhere: Option<Traces>,
+}
+
+impl Leavers {
+    /// To be read again by whoever has a server at hand next.
+    pub fn set_stale(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.known().is_some()
+    }
+
+    fn known(&self) -> Option<Arc<Names>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    /// What this text may leave by what it uses.
+    #[must_use]
+    pub fn traces(&self, text: &[u8]) -> Option<Traces> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let names = self.known()?;
+        let mut all = names.everywhere.clone();
+        for found in names.finder.find_overlapping_iter(text) {
+            if let Some(traces) = names.traces.get(found.pattern().as_usize()) {
+                all.get_or_insert_with(Traces::default).add(traces);
+            }
+        }
+        all
+    }
+
+    /// Reads the names on an idle server, where they are not known yet or not any more. An error of the server leaves what
+    /// was known. Gives what the server had to say to its client meanwhile.
+    pub async fn load(&self, server: &mut Server) -> Result<Vec<u8>, Lost> {
+        let _reading = self.reading.lock().await;
+        let mut aside = Vec::new();
+        let stale = self.stale.swap(false, Ordering::AcqRel);
+        if !stale && self.is_loaded() {
+            return Ok(aside);
+        }
+        if let Some(names) = read(server, &mut aside).await? {
+            let any = !names.traces.is_empty() || names.everywhere.is_some();
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(Arc::new(names));
+            self.any.store(any, Ordering::Release);
+        }
+        Ok(aside)
+    }
+}
+
+async fn read(server: &mut Server, aside: &mut Vec<u8>) -> Result<Option<Names>, Lost> {
+    let mut found: BTreeMap<String, Traces> = BTreeMap::new();
+    let mut pattern = LEAVES.to_owned();
+    for round in 0..ROUNDS_MAX {
+        let Some(objects) = objects(server, &pattern, aside).await? else {
+            return Ok(None);
+        };
+        let mut new = BTreeMap::new();
+        for (name, source) in objects {
+            let traces = if round == 0 {
+                body_traces(source.as_bytes())
+            } else {
+                let mut traces = Traces::default();
+                let source = source.to_lowercase();
+                for (_, of) in found.iter().filter(|(name, _)| source.contains(&***name)) {
+                    traces.add(of);
+                }
+                traces
+            };
+            let name = name.to_lowercase();
+            if found.get(&name) != Some(&traces) {
+                let entry: &mut Traces = new.entry(name).or_default();
+                entry.add(&traces);
+            }
+        }
+        new.retain(|name, traces| found.get(name) != Some(traces));
+        if new.is_empty() {
+            break;
+        }
+        let names: Vec<String> = new
+            .keys()
+            .filter(|name| !name.is_empty())
+            .map(|name| escaped(name))
+            .collect();
+        for (name, traces) in new {
+            found.entry(name).or_default().add(&traces);
+        }
+        if names.is_empty() {
+            break;
+        }
+        pattern = names.join("|");
+    }
+    let everywhere = found.remove("");
+    let finder = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(found.keys());
+    // Too many names for a search: then every statement counts.
+    Ok(Some(match finder {
+        Ok(finder) => Names {
+            finder,
+            traces: found.into_values().collect(),
+            everywhere,
+        },
+        Err(_) => return Ok(None),
+    }))
+}
+
+/// A name as a regular expression.
+fn escaped(name: &str) -> String {
+    let mut pattern = String::new();
+    for char in name.chars() {
+        if !char.is_alphanumeric() && char != '_' {
+            pattern.push('\\');
+        }
+        pattern.push(char);
+    }
+    pattern
+}
+
+/// The objects whose source fits; `None` where the server answers with an error.
+async fn objects(
+    server: &mut Server,
+    pattern: &str,
+    aside: &mut Vec<u8>,
+) -> Result<Option<Vec<(String, String)>>, Lost> {
+    // Whatever the client's search_path is, it shall not decide which operators this uses.
+    let mut text = b"SELECT pg_catalog.set_config('search_path', 'pg_catalog', true);\
+        SELECT DISTINCT name, source FROM ("
+        .to_vec();
+    text.extend_from_slice(OBJECTS.as_bytes());
+    text.extend_from_slice(b") AS objects (name, source) WHERE source ~* ");
+    literal(&mut text, pattern);
+    server.send_query(&text, Expect::Query, &mut Vec::new());
+    let answer = server.ask().await?;
+    Ok(rows(&answer, aside)?)
+}
+
+fn rows(answer: &[u8], aside: &mut Vec<u8>) -> Result<Option<Vec<(String, String)>>, FrameError> {
+    let mut rows = Vec::new();
+    let mut rest = answer;
+    while let Some(header) = server_header(rest)? {
+        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
+            break;
+        };
+        match header.tag {
+            b'D' => {
+                let columns = decode::data_row(frame.get(HEADER_BYTES..).unwrap_or_default())?;
+                let text = |at: usize| {
+                    let value = columns.get(at).copied().flatten().unwrap_or_default();
+                    String::from_utf8_lossy(value).into_owned()
+                };
+                if columns.len() == 2 {
+                    rows.push((text(0), text(1)));
+                }
+            }
+            b'A' => aside.extend_from_slice(frame),
+            b'E' => {
+                tracing::warn!("the functions that leave session state could not be read");
+                return Ok(None);
+            }
+            _ => {}
+        }
+        rest = behind;
+    }
+    Ok(Some(rows))
+}
