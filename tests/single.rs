@@ -627,3 +627,36 @@ fn who_prepares_a_statement_anew_after_its_table_changed_gets_the_new_columns() 
     old.reply();
     assert_eq!(prepared(&mut old, "s", "TABLE t"), "1||");
 }
+
+#[test]
+fn what_a_client_was_told_of_a_statement_holds_on_every_server() {
+    let (proxy, name) = started("promised", 1);
+    let mut client = proxy.client(&name, "postgres", "");
+    let prepare = [parse("s", "TABLE t", &[]), describe(b'S', "s"), sync()].concat();
+    let call = [bind("", "s", &[]), execute("", 0), sync()].concat();
+    client.send(&[prepare.clone(), call.clone()].concat());
+    client.reply().ok();
+    client.reply().ok();
+    // A new server that would parse it as the table is now, once with the old columns and once with others.
+    let anew = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let server = &servers().all()[0];
+    support::sql(server, &name, anew);
+    client.send(&call);
+    client.reply().ok();
+    support::sql(
+        server,
+        &name,
+        &format!("ALTER TABLE t ADD more text; INSERT INTO t VALUES (1); {anew}"),
+    );
+    client.send(&call);
+    let reply = client.reply();
+    assert_eq!(reply.sqlstate().as_deref(), Some("0A000"), "{reply}");
+    assert_eq!(reply.of(b'D').count(), 0);
+    // As drivers do it then.
+    client.send(&[close(b'S', "s"), sync()].concat());
+    client.reply().ok();
+    client.send(&[prepare, call].concat());
+    client.reply().ok();
+    assert_eq!(client.reply().lines(), ["1||"]);
+}

@@ -6,12 +6,13 @@
 //! means that we no longer know whose reply it is: an error, and the connection is closed.
 
 mod alias;
+mod expect;
+mod muted;
+mod promise;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
-
-use bytes::Bytes;
 
 use crate::error::SqlState;
 use crate::wire::decode::{self, Status};
@@ -19,6 +20,10 @@ use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
 pub use alias::Alias;
+pub use expect::Expect;
+use muted::Muted;
+pub use promise::Description;
+use promise::Descriptions;
 
 /// The longest message that is held back until it is complete; longer ones are judged by their header.
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
@@ -26,84 +31,6 @@ const WHOLE_BYTES_MAX: usize = 16 * 1024;
 /// Identifies the text and parameter types of a prepared statement in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u64);
-
-/// What one message to the server will be answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expect {
-    /// A Query or FunctionCall of the client: anything up to ReadyForQuery.
-    Query,
-    /// A Query of ours: the same, and none of it is shown.
-    HiddenQuery,
-    /// A Query of ours that completes the one or the Sync before it: their ReadyForQuery is not shown, this one is, and
-    /// in front of it what parameters have become ([`Replies::mute_parameters`]).
-    Restore,
-    /// Parse, Bind and Execute, three of these, of BEGIN or what follows it, sent late. Nothing is shown. After an error
-    /// the server skips what was sent behind it, and the connection is given up.
-    Prologue,
-    /// A Query of ours that brings the settings of the client, in front of its own messages. Nothing is shown. After an
-    /// error what follows ran under other settings, and the connection is given up.
-    Settings,
-    /// One shard's part of an answer to a Query, up to ReadyForQuery: its rows are shown, its description only where
-    /// `first`; tag and error are kept for whoever puts the parts together.
-    Part {
-        first: bool,
-    },
-    /// The same of an Execute. Used where [`Replies::keep_errors`] holds.
-    PartExecute,
-    Sync,
-    HiddenSync,
-    Parse(Option<StatementId>),
-    HiddenParse(Option<StatementId>),
-    /// The client's name of the statement, for the server's errors.
-    Bind(Alias),
-    HiddenBind,
-    Describe,
-    Execute,
-    Close,
-    HiddenClose,
-    /// Not sent at all: these bytes are the answer, once everything before was answered.
-    Answer(Bytes),
-    /// The client's CopyDone or CopyFail: no answer of its own. It marks which Syncs the server read during the COPY.
-    CopyEnd,
-    /// A Parse that is not sent either, since the server has the statement.
-    KnownParse(StatementId),
-    /// A Close that is not sent, since the server keeps the statement.
-    KnownClose,
-    /// A Query that was sent to fail: its error is replaced by this one.
-    PoisonQuery(Box<[u8]>),
-    /// The same with a Parse.
-    PoisonParse(Box<[u8]>),
-}
-
-impl Expect {
-    /// Ends the skipping of a failed pipeline.
-    fn is_sync(&self) -> bool {
-        matches!(self, Expect::Sync | Expect::HiddenSync)
-    }
-
-    /// Takes its place in the order without being sent.
-    fn own_answer(&self) -> Option<&[u8]> {
-        match self {
-            Expect::Answer(bytes) => Some(bytes),
-            Expect::KnownParse(_) => Some(encode::PARSE_COMPLETE),
-            Expect::KnownClose => Some(encode::CLOSE_COMPLETE),
-            Expect::CopyEnd => Some(b""),
-            _ => None,
-        }
-    }
-
-    fn is_simple(&self) -> bool {
-        matches!(
-            self,
-            Expect::Query
-                | Expect::HiddenQuery
-                | Expect::Settings
-                | Expect::Restore
-                | Expect::Part { .. }
-                | Expect::PoisonQuery(_)
-        )
-    }
-}
 
 /// What came of one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,17 +78,11 @@ pub struct Replies {
     pub outdated_plan: bool,
     /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
+    pub descriptions: Descriptions,
     /// What the server has said to the end, so that a long pipeline can be told from a long statement.
     progress: u64,
     /// The statement was cancelled for taking too long: this error stands for the server's.
     pub overdue: Option<Box<[u8]>>,
-}
-
-/// Parameters that are not told one by one, since they will change again.
-#[derive(Debug)]
-struct Muted {
-    before: Vec<(String, String)>,
-    now: Vec<(String, String)>,
 }
 
 enum Verdict<'a> {
@@ -192,6 +113,7 @@ impl Default for Replies {
             muted: None,
             outdated_plan: false,
             errors: 0,
+            descriptions: Descriptions::default(),
             progress: 0,
             overdue: None,
         }
@@ -223,6 +145,8 @@ impl Replies {
                     | Expect::HiddenClose
                     | Expect::Bind(_)
                     | Expect::Describe
+                    | Expect::DescribeStatement(_)
+                    | Expect::Promised(_)
                     | Expect::Answer(_)
             )
         };
@@ -293,6 +217,7 @@ impl Replies {
         self.part_rows = 0;
         self.unclosed = 0;
         self.outdated_plan = false;
+        self.descriptions = Descriptions::default();
         self.muted = None;
         self.overdue = None;
     }
@@ -368,7 +293,9 @@ impl Replies {
                 at += header.frame_bytes;
                 continue;
             }
-            if whole.is_none() && must_be_whole(header.tag) && header.frame_bytes <= WHOLE_BYTES_MAX
+            if whole.is_none()
+                && (must_be_whole(header.tag) || self.describes(header.tag))
+                && header.frame_bytes <= WHOLE_BYTES_MAX
             {
                 break;
             }
@@ -433,6 +360,7 @@ impl Replies {
             self.part_rows += rows_of_tag(whole)?;
         }
         match tag {
+            b't' | b'T' | b'n' if self.describes(tag) => self.described(tag, whole),
             b'D' | b'd' | b'H' | b'W' | b'c' | b'V' | b't' | b'N' => Ok(shown),
             b'A' => Ok(Verdict::Forward),
             b'1' => self.settle(tag, |front| match front {
@@ -492,6 +420,46 @@ impl Replies {
                 what: "was not expected from a logged-in server",
             }),
         }
+    }
+
+    /// Such a message describes a statement, not a portal or a Query.
+    fn describes(&self, tag: u8) -> bool {
+        matches!(tag, b't' | b'T' | b'n')
+            && matches!(
+                self.expected.front(),
+                Some(Expect::DescribeStatement(_) | Expect::Promised(_))
+            )
+    }
+
+    fn described<'a>(
+        &mut self,
+        tag: u8,
+        whole: Option<&'a [u8]>,
+    ) -> Result<Verdict<'a>, FrameError> {
+        let hidden = matches!(self.expected.front(), Some(Expect::Promised(_)));
+        if tag == b't' {
+            self.descriptions.parameters(whole);
+        } else {
+            let description = self.descriptions.columns(tag, whole)?;
+            match (self.expected.pop_front(), description) {
+                (Some(Expect::DescribeStatement(id)), Some(told)) => {
+                    self.descriptions.told.push((id, told));
+                }
+                (Some(Expect::Promised(promised)), found) if found != Some(promised) => {
+                    self.descriptions.broken = true;
+                    return Err(FrameError::Malformed {
+                        tag,
+                        what: "is not what the client was told",
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(if hidden {
+            Verdict::Hide
+        } else {
+            Verdict::Forward
+        })
     }
 
     /// The reply settles the first expectation, or nothing we know of.
@@ -655,16 +623,6 @@ impl Replies {
                 Some(Verdict::Hide)
             }
             _ => None,
-        })
-    }
-}
-
-impl Muted {
-    /// What each parameter that has changed after all has become.
-    fn changes(&self) -> impl Iterator<Item = &(String, String)> {
-        self.now.iter().enumerate().filter_map(|(at, pair)| {
-            let is_last = self.now.iter().skip(at + 1).all(|later| later.0 != pair.0);
-            (is_last && !self.before.contains(pair)).then_some(pair)
         })
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::connect::{self, Encryption, LoggedIn, ServerAddress};
 use super::pool::Lease;
-use super::replies::{Expect, Replies, StatementId, Walked};
+use super::replies::{Description, Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
 use super::worker::with_scratch;
 use crate::error::{Blame, Report, SqlState};
@@ -105,6 +105,8 @@ pub enum Lost {
         /// What it said, such as `ERROR 0A000: cannot use serializable mode in a hot standby`.
         last_words: Option<String>,
     },
+    #[error("cached plan must not change result type")]
+    Outdated,
     #[error("the connection to the server failed: {}", .0.kind())]
     Io(#[from] io::Error),
     #[error("the server does not follow the protocol: {0}")]
@@ -113,7 +115,11 @@ pub enum Lost {
 
 impl Report for Lost {
     fn sqlstate(&self) -> SqlState {
-        SqlState::CONNECTION_FAILURE
+        match self {
+            // PostgreSQL's code and words, for which drivers prepare the statement anew.
+            Lost::Outdated => SqlState::FEATURE_NOT_SUPPORTED,
+            _ => SqlState::CONNECTION_FAILURE,
+        }
     }
     fn blame(&self) -> Blame {
         Blame::Server
@@ -302,12 +308,13 @@ impl Server {
     }
 
     /// Makes sure that the server has a statement, with a hidden Parse if it must; gives the name to bind. One that the
-    /// client did not name takes no place among those that are kept.
+    /// client did not name takes no place among those that are kept. What a client was told of it must still hold.
     pub fn ensure(
         &mut self,
         id: StatementId,
         tail: &[u8],
         unnamed: bool,
+        promised: Option<Description>,
         answers: &mut Vec<u8>,
     ) -> StatementName {
         if self.knows(id) {
@@ -325,6 +332,10 @@ impl Server {
         };
         encode::parse(self.outbox(), &name, tail);
         self.replies.expect(Expect::HiddenParse(Some(id)), answers);
+        if let Some(promised) = promised {
+            encode::describe_statement(self.outbox(), &name);
+            self.replies.expect(Expect::Promised(promised), answers);
+        }
         name
     }
 
@@ -332,7 +343,7 @@ impl Server {
     /// pipeline, a Flush.
     pub fn send_describe(&mut self, id: StatementId, tail: &[u8], end: &[u8]) {
         let nowhere = &mut Vec::new();
-        let name = self.ensure(id, tail, false, nowhere);
+        let name = self.ensure(id, tail, false, None, nowhere);
         encode::describe_statement(self.outbox(), &name);
         self.replies.expect(Expect::Describe, nowhere);
         self.outbox().extend_from_slice(end);
@@ -473,6 +484,9 @@ impl Server {
             Err(_) if self.replies.last_words.is_some() => {
                 let last_words = self.last_words();
                 return Poll::Ready(Err(Lost::Refused { last_words }));
+            }
+            Err(_) if self.replies.descriptions.broken => {
+                return Poll::Ready(Err(Lost::Outdated));
             }
             Err(error) => return Poll::Ready(Err(error.into())),
         };

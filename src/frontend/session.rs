@@ -300,6 +300,11 @@ impl Session {
         if unclosed > 0 {
             self.statements.reopen(unclosed);
         }
+        for (id, told) in held.server.replies.descriptions.told.drain(..) {
+            if !self.statements.described(id, told) {
+                held.server.replies.outdated_plan = true;
+            }
+        }
         if std::mem::take(&mut held.server.replies.outdated_plan) {
             self.database.forget_statements();
         }
@@ -501,6 +506,9 @@ impl Session {
         );
         if held.server.replies.is_mid_message() {
             return Err(End::Cut(lost));
+        }
+        if matches!(lost, Lost::Outdated) {
+            self.database.forget_statements();
         }
         // What was sent to begin a transaction need not be answered yet.
         let in_block = self.loses_block();

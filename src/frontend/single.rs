@@ -309,15 +309,17 @@ impl Session {
                 .statements
                 .unnamed()
                 .ok_or(SessionError::NoUnnamedStatement)?;
-            return Ok(held.server.ensure(id, tail, true, answers));
+            let promised = self.statements.unnamed_description();
+            return Ok(held.server.ensure(id, tail, true, promised, answers));
         }
         let prepared = self
             .statements
             .named(name)
             .ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
+        let promised = prepared.description();
         Ok(held
             .server
-            .ensure(prepared.id, &prepared.tail, false, answers))
+            .ensure(prepared.id, &prepared.tail, false, promised, answers))
     }
 
     /// A statement that can only be the end of a failed transaction is answered here, message by message.
@@ -377,7 +379,10 @@ impl Session {
                 if let Some(held) = &mut self.held {
                     encode::describe_statement(held.server.outbox(), &server_name);
                 }
-                self.expect(Expect::Describe);
+                self.expect(match self.statements.id(name) {
+                    Some(id) => Expect::DescribeStatement(id),
+                    None => Expect::Describe,
+                });
             }
             Named::Portal(_) => {
                 let held = self.hold(ONLY).await?;

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::sharded::Shape;
-use crate::backend::replies::StatementId;
+use crate::backend::replies::{Description, StatementId};
 use crate::sql::traces::{Traces, traces};
 
 /// Entries of [`Interned`] after which the unused ones are thrown out.
@@ -20,6 +20,8 @@ pub struct Prepared {
     pub tail: Arc<[u8]>,
     /// A server took it once. A later Parse of the same needs no server: where it fails after all, its Bind says so.
     proven: AtomicBool,
+    /// What some client was told of its parameters and columns.
+    description: OnceLock<Description>,
     /// What it may leave behind on its server.
     traces: Option<Box<Traces>>,
     /// Of a sharded database: how it runs.
@@ -34,6 +36,7 @@ impl Prepared {
             id,
             tail,
             proven: AtomicBool::new(false),
+            description: OnceLock::new(),
             traces: None,
             shape: Some(shape),
         }
@@ -50,6 +53,11 @@ impl Prepared {
             .split(|&byte| byte == 0)
             .next()
             .unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn description(&self) -> Option<Description> {
+        self.description.get().copied()
     }
 
     #[must_use]
@@ -105,6 +113,7 @@ impl Interned {
             id: self.fresh_id(),
             tail: Arc::clone(&tail),
             proven: AtomicBool::new(false),
+            description: OnceLock::new(),
             traces,
             shape: None,
         });
@@ -121,6 +130,7 @@ pub struct Statements {
     unnamed_tail: Vec<u8>,
     unnamed: Option<StatementId>,
     unnamed_traces: Option<Box<Traces>>,
+    unnamed_description: Option<Description>,
     /// Names whose Parse was not answered yet.
     unconfirmed: Vec<(Box<[u8]>, Arc<Prepared>)>,
     /// Names whose Close was not answered yet.
@@ -150,6 +160,7 @@ impl Statements {
     /// Another unnamed statement, under a fresh number.
     pub fn set_unnamed(&mut self, tail: &[u8], id: StatementId, traces: Option<Box<Traces>>) {
         self.unnamed_traces = traces;
+        self.unnamed_description = None;
         self.unnamed_tail.clear();
         self.unnamed_tail.extend_from_slice(tail);
         self.unnamed = Some(id);
@@ -163,6 +174,15 @@ impl Statements {
     #[must_use]
     pub fn unnamed(&self) -> Option<(StatementId, &[u8])> {
         self.unnamed.map(|id| (id, self.unnamed_tail.as_slice()))
+    }
+
+    #[must_use]
+    pub fn id(&self, name: &[u8]) -> Option<StatementId> {
+        if name.is_empty() {
+            self.unnamed
+        } else {
+            self.named(name).map(|prepared| prepared.id)
+        }
     }
 
     #[must_use]
@@ -183,6 +203,21 @@ impl Statements {
         } else {
             self.named.get(name)?.traces.as_deref()
         }
+    }
+
+    #[must_use]
+    pub fn unnamed_description(&self) -> Option<Description> {
+        self.unnamed_description
+    }
+
+    /// The client was told what this statement is. `false`: another client was told something else of the same text.
+    pub fn described(&mut self, id: StatementId, told: Description) -> bool {
+        if self.unnamed == Some(id) {
+            self.unnamed_description = Some(told);
+            return true;
+        }
+        let prepared = self.named.values().find(|prepared| prepared.id == id);
+        prepared.is_none_or(|prepared| *prepared.description.get_or_init(|| told) == told)
     }
 
     /// The server refused to parse these.

@@ -1,5 +1,7 @@
 //! Conversations in bytes: what a server says to what was sent, and what the client gets to see of it.
 
+use bytes::Bytes;
+
 use super::*;
 
 const COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0";

@@ -288,7 +288,7 @@ impl Session {
         let answers = self.client.outbox();
         let statement = held
             .server
-            .ensure(prepared.id, &prepared.tail, unnamed, answers);
+            .ensure(prepared.id, &prepared.tail, unnamed, None, answers);
         encode::bind(held.server.outbox(), names.portal, &statement, names.tail);
         held.server
             .replies

@@ -40,7 +40,7 @@ impl Session {
             doubted.map(|description| (prepared, description)),
             |server, _| {
                 let nowhere = &mut Vec::new();
-                let statement = server.ensure(prepared.id, &prepared.tail, false, nowhere);
+                let statement = server.ensure(prepared.id, &prepared.tail, false, None, nowhere);
                 encode::bind(server.outbox(), b"", &statement, tail);
                 server.replies.expect(Expect::HiddenBind, nowhere);
                 encode::execute(server.outbox(), b"", 0);

@@ -1,0 +1,56 @@
+//! What a client was told of a statement's parameters and columns holds on every server: PostgreSQL refuses to run a
+//! prepared statement whose columns have changed, and so must a server that parses it later than others.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use super::StatementId;
+use crate::wire::decode;
+use crate::wire::frame::{FrameError, HEADER_BYTES};
+
+/// Parameter types, and names and types of the columns, as one number. Which table a column is of does not count.
+pub type Description = u64;
+
+/// Descriptions that pass by.
+#[derive(Debug, Default)]
+pub struct Descriptions {
+    /// Of the ParameterDescription that was seen last.
+    hasher: Option<DefaultHasher>,
+    /// What clients were told since the last look.
+    pub told: Vec<(StatementId, Description)>,
+    /// A server describes a statement otherwise than a client was told.
+    pub broken: bool,
+}
+
+impl Descriptions {
+    /// A ParameterDescription; the rest is in the message behind it. Of one that is too long nothing is promised.
+    pub(super) fn parameters(&mut self, whole: Option<&[u8]>) {
+        self.hasher = whole.map(|whole| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(whole);
+            hasher
+        });
+    }
+
+    /// A RowDescription or NoData.
+    pub(super) fn columns(
+        &mut self,
+        tag: u8,
+        whole: Option<&[u8]>,
+    ) -> Result<Option<Description>, FrameError> {
+        let (Some(mut hasher), Some(whole)) = (self.hasher.take(), whole) else {
+            return Ok(None);
+        };
+        if tag == b'T' {
+            let body = whole.get(HEADER_BYTES..).unwrap_or_default();
+            let mut from = 2;
+            decode::row_description(body, |at| {
+                // The name; then table and number of the column, which are left out; then type, length and modifier.
+                hasher.write(body.get(from..at).unwrap_or_default());
+                hasher.write(body.get(at + 6..at + 16).unwrap_or_default());
+                from = at + 18;
+            })?;
+        }
+        hasher.write_u8(tag);
+        Ok(Some(hasher.finish()))
+    }
+}
