@@ -308,9 +308,9 @@ fn always_reset_leaves_nothing_behind() {
         "",
     );
     let mut client = proxy.client(&name, "postgres", "");
-    // Hidden in a function, so that nobody sees it.
+    // Put together from pieces, so that nobody sees it.
     client
-        .query("CREATE FUNCTION hidden() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$")
+        .query("CREATE FUNCTION hidden() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'S' || 'ET work_mem = ''9MB'''; END $$")
         .ok();
     client.query("SELECT hidden()").ok();
     assert_eq!(client.query("SHOW work_mem").lines(), ["4MB"]);

@@ -24,6 +24,8 @@ use support::{database, servers_with, sql, until};
 
 const CLIENTS: u64 = 200;
 const POOL: u64 = 5;
+/// How long a statement may take, or a silence in a transaction.
+const LIMIT: &str = "500ms";
 /// What may happen to a statement here: the server was killed, it was cancelled, the server ended it.
 const ACCIDENTS: &[&str] = &["08006", "57014", "57P01"];
 
@@ -58,7 +60,7 @@ struct Guest<'a> {
     status: u8,
 }
 
-/// The session ended under the statement, which only a session may that keeps its server.
+/// The session ended under the statement, which only a session may that keeps its server, or is silent for too long.
 struct Ended;
 
 impl Guest<'_> {
@@ -134,6 +136,9 @@ impl Guest<'_> {
 
     fn step(&mut self) -> Result<(), Ended> {
         let mark = self.mark();
+        if self.dice.roll(40) == 0 {
+            return self.overstay();
+        }
         match self.dice.roll(12) {
             0 | 1 => {
                 let reply = self.ask(&query(&format!("SELECT '{mark}'")))?;
@@ -240,6 +245,27 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// Takes longer than it may, with a statement or in silence.
+    fn overstay(&mut self) -> Result<(), Ended> {
+        if self.dice.roll(2) == 0 {
+            let reply = self.ask(&query("SELECT 'foreign', pg_sleep(30)"))?;
+            let state = reply.sqlstate().unwrap();
+            assert!(ACCIDENTS.contains(&state.as_str()), "{reply}");
+            return Ok(());
+        }
+        self.ask(&query("BEGIN"))?;
+        let reply = self.ask(&query("INSERT INTO marks VALUES ('silent')"))?;
+        if reply.sqlstate().is_some() {
+            return Ok(());
+        }
+        // Nothing comes but the end of it.
+        let frame = self.client.try_frame().map_err(|_| Ended)?;
+        let state = frame.field(b'C').unwrap_or_default();
+        assert!(state == "25P03" || state == "08006", "{state}");
+        assert!(self.client.is_closed());
+        Err(Ended)
+    }
+
     /// A transaction whose server was lost is over when ROLLBACK says so, not when it fails itself.
     fn leave_transaction(&mut self) -> Result<(), Ended> {
         for _ in 0..10 {
@@ -305,7 +331,7 @@ fn two_hundred_clients_on_five_servers_see_their_own_rows_and_nothing_else() {
     let name = database(server, "soak", "CREATE TABLE marks (mark text PRIMARY KEY)");
     let config = Proxy::config(&name, server, "").replace(
         &format!("[databases.{name}]\n"),
-        &format!("[databases.{name}]\npool = {{ size = {POOL} }}\n"),
+        &format!("[databases.{name}]\npool = {{ size = {POOL}, query_timeout = \"{LIMIT}\", idle_in_transaction_timeout = \"{LIMIT}\" }}\n"),
     );
     let proxy = Proxy::start(&config);
     let (tally, over) = (Tally::default(), AtomicBool::new(false));
