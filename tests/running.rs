@@ -10,11 +10,10 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use support::proxy::{Proxy, pgherd};
-use support::{database, servers, sql, until};
+use support::{database, get, servers, sql, until};
 
 fn start() -> (Proxy, String) {
     let server = &servers().all()[..1];
@@ -23,17 +22,6 @@ fn start() -> (Proxy, String) {
         .replace("workers = 2\n", "workers = 2\nshutdown_timeout = \"15s\"\n")
         + "[log]\nformat = \"json\"\n";
     (Proxy::start(&config), name)
-}
-
-/// Status line and body.
-fn get(port: u16, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.lines().next().unwrap().to_owned();
-    (status, body.to_owned())
 }
 
 #[test]

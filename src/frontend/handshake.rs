@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::database::{Database, Gate};
 use super::greeting::{self, Refusal};
+use super::replication;
 use super::session::Session;
 use super::trouble::{End, SessionError};
 use crate::backend::settings::Settings;
@@ -14,7 +15,6 @@ use crate::backend::worker::Worker;
 use crate::config::{AuthMethod, Secret};
 use crate::error::{Report, Severity};
 use crate::names::UserName;
-use crate::planner;
 use crate::registry::Registered;
 use crate::telemetry::DatabaseMetrics;
 use crate::wire::authenticate::{AuthenticationError, Method, Verifier};
@@ -70,12 +70,16 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
             let _ = stream.write_all(&fatal(&error)).await;
             let _ = stream.flush().await;
         }
-        Ok(Ok((database, entry, settings))) => {
-            database.metrics.logins.increment(1);
-            database.metrics.clients.increment(1.0);
+        Ok(Ok(Welcome::Replication(link))) => {
+            let clients = ClientGauge::count(&link.database);
+            // Few do this; the task of every client has the size of the largest of its parts.
+            Box::pin(link.run(stream)).await;
+            drop(clients);
+        }
+        Ok(Ok(Welcome::Session(database, entry, settings))) => {
+            let clients = ClientGauge::count(&database);
             let (pid, user) = (entry.pid, entry.user.clone());
             tracing::debug!(database = %database.config.name, %user, client = pid, "logged in");
-            let clients = ClientGauge(Arc::clone(&database));
             let session = Session::new(
                 Channel::new(stream),
                 worker,
@@ -93,6 +97,14 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
 
 /// Counts the session off, however it ends.
 struct ClientGauge(Arc<Database>);
+
+impl ClientGauge {
+    fn count(database: &Arc<Database>) -> Self {
+        database.metrics.logins.increment(1);
+        database.metrics.clients.increment(1.0);
+        Self(Arc::clone(database))
+    }
+}
 
 impl Drop for ClientGauge {
     fn drop(&mut self) {
@@ -118,7 +130,11 @@ fn log_end(database: &Database, client: i32, end: &End) {
     }
 }
 
-type LoggedIn = (Arc<Database>, Registered, Arc<Settings>);
+/// What a client becomes that was let in.
+enum Welcome {
+    Session(Arc<Database>, Registered, Arc<Settings>),
+    Replication(replication::Link),
+}
 
 /// `Err(None)`: nobody is there to be told.
 async fn log_in(
@@ -127,24 +143,16 @@ async fn log_in(
     parameters: &startup::Parameters,
     gate: &Arc<Gate>,
     worker: &Arc<Worker>,
-) -> Result<LoggedIn, Option<Refusal>> {
+) -> Result<Welcome, Option<Refusal>> {
     let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
     // Who may not come in learns nothing about databases: authentication is first.
     let mut out = authenticate(stream, parameters.user(), gate).await?;
     let replication = parameters.replication();
     let replication = replication.map_err(|error| report(Box::new(error)))?;
     let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
-    let name = parameters.database();
-    let database = gate.databases.get(name).cloned();
-    let database =
-        database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
-    if replication != Replication::No {
-        return Err(report(if database.config.is_sharded() {
-            Box::new(planner::Refusal::new(planner::Number::Replication))
-        } else {
-            Box::new(SessionError::Replication)
-        }));
-    }
+    let database = replication::find(gate, parameters.database(), replication)
+        .map_err(|error| report(Box::new(error)))?
+        .clone();
     let user = UserName::from(parameters.user());
     let entry = gate
         .registry
@@ -152,9 +160,16 @@ async fn log_in(
     if gate.registry.count() > gate.clients_max {
         return Err(report(Box::new(SessionError::TooManyClients)));
     }
-    let (greeting, settings) = greeting::greeting(&database, &entry.user, settings, &entry, worker)
-        .await
-        .map_err(Some)?;
+    let (greeting, welcome) = if replication == Replication::No {
+        greeting::greeting(&database, &entry.user, settings, &entry, worker)
+            .await
+            .map(|(greeting, settings)| (greeting, Welcome::Session(database, entry, settings)))
+    } else {
+        Box::pin(replication::open(&database, entry, parameters))
+            .await
+            .map(|(greeting, link)| (greeting, Welcome::Replication(link)))
+    }
+    .map_err(Some)?;
     out.extend_from_slice(&greeting);
     encode::ready_for_query(&mut out, Status::Idle);
     let sent = async {
@@ -162,7 +177,7 @@ async fn log_in(
         stream.flush().await
     };
     sent.await.map_err(|_| None)?;
-    Ok((database, entry, settings))
+    Ok(welcome)
 }
 
 async fn authenticate(

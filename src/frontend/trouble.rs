@@ -118,8 +118,8 @@ pub enum SessionError {
     TooManyClients,
     #[error("the login took longer than {0} s")]
     LoginTimeout(u64),
-    #[error("replication connections are not supported yet")]
-    Replication,
+    #[error("it is not clear which server is to be replicated")]
+    WhichServer,
     #[error("the message needs more than is there: {0}")]
     Internal(&'static str),
 }
@@ -141,10 +141,11 @@ impl Report for SessionError {
             }
             SessionError::Cancelled => SqlState::QUERY_CANCELED,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
-            SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
+            SessionError::NoDatabase(_) | SessionError::WhichServer => {
+                SqlState::INVALID_CATALOG_NAME
+            }
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
             SessionError::LoginTimeout(_) => SqlState::INVALID_AUTHORIZATION,
-            SessionError::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             SessionError::Internal(_) => SqlState::INTERNAL_ERROR,
         }
     }
@@ -162,7 +163,7 @@ impl Report for SessionError {
             | SessionError::NoDatabase(_)
             | SessionError::TooManyClients
             | SessionError::LoginTimeout(_)
-            | SessionError::Replication => Severity::Fatal,
+            | SessionError::WhichServer => Severity::Fatal,
             _ => Severity::Error,
         }
     }
@@ -177,7 +178,9 @@ impl Report for SessionError {
             SessionError::SchemaChanged => {
                 Some("Restart pgherd, so that it reads the schema again.".into())
             }
-            SessionError::Replication => Some("Connect to the server itself.".into()),
+            SessionError::WhichServer => Some(
+                "Give a database of one shard the section [databases.replication], which this program asks for.".into(),
+            ),
             _ => None,
         }
     }
