@@ -196,6 +196,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
         policy: Policy {
             tls_required: tls.is_some_and(|tls| tls.required),
         },
+        ignored_parameters: config.proxy.ignore_startup_parameters.clone(),
         clients_max: config.proxy.clients_max as usize,
         login_timeout: config.proxy.login_timeout,
         message_bytes_max: config.proxy.message_bytes_max,

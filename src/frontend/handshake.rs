@@ -1,6 +1,7 @@
 //! From an accepted connection to a session: negotiation, authentication, greeting. Everything before the login is
 //! bounded by `login_timeout` and by the size limits of its messages.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
@@ -147,9 +148,15 @@ async fn log_in(
     let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
     // Who may not come in learns nothing about databases: authentication is first.
     let mut out = authenticate(stream, parameters.user(), gate).await?;
+    let parameters = if gate.ignored_parameters.is_empty() {
+        Cow::Borrowed(parameters)
+    } else {
+        let kept = parameters.without(&gate.ignored_parameters);
+        Cow::Owned(kept.map_err(|error| report(Box::new(error)))?)
+    };
     let replication = parameters.replication();
     let replication = replication.map_err(|error| report(Box::new(error)))?;
-    let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
+    let settings = settings(&parameters).map_err(|error| report(Box::new(error)))?;
     let database = replication::find(gate, parameters.database(), replication)
         .map_err(|error| report(Box::new(error)))?
         .clone();
@@ -165,7 +172,7 @@ async fn log_in(
             .await
             .map(|(greeting, settings)| (greeting, Welcome::Session(database, entry, settings)))
     } else {
-        Box::pin(replication::open(&database, entry, parameters))
+        Box::pin(replication::open(&database, entry, &parameters))
             .await
             .map(|(greeting, link)| (greeting, Welcome::Replication(link)))
     }
