@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::http::{self, Told};
 use super::listen::{self, Listener};
+use super::memory;
 use super::workers::Workers;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::Pools;
 use crate::config::{Config, Listen};
 use crate::error::Report;
-use crate::frontend::{Database, Gate};
+use crate::frontend::{Database, Gate, Memory};
 use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
 use crate::telemetry::Exporter;
@@ -107,6 +108,7 @@ impl Proxy {
                 error,
             })?);
         }
+        duties.push(tokio::spawn(memory::watch(Arc::clone(&gate))));
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
         let addresses = bound.iter().map(Listener::address).collect();
         let listeners = bound
@@ -196,6 +198,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
         policy: Policy {
             tls_required: tls.is_some_and(|tls| tls.required),
         },
+        memory: Memory::new(memory::limit(config.proxy.memory_max)),
         ignored_parameters: config.proxy.ignore_startup_parameters.clone(),
         clients_max: config.proxy.clients_max as usize,
         login_timeout: config.proxy.login_timeout,

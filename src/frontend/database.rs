@@ -16,6 +16,7 @@ use crate::wire::authenticate::Authenticator;
 use crate::wire::startup::Policy;
 use crate::wire::tls::Acceptor;
 
+use super::memory::Memory;
 use super::sharded::Plans;
 use super::statements::{Interned, Prepared};
 use super::trouble::SessionError;
@@ -86,6 +87,7 @@ pub struct Gate {
     pub authenticator: Authenticator,
     pub tls: Option<Acceptor>,
     pub policy: Policy,
+    pub memory: Memory,
     /// Start-up parameters that are dropped, in lower case.
     pub ignored_parameters: BTreeSet<String>,
     pub clients_max: usize,

@@ -160,6 +160,10 @@ async fn log_in(
     let database = replication::find(gate, parameters.database(), replication)
         .map_err(|error| report(Box::new(error)))?
         .clone();
+    if gate.memory.is_full() {
+        database.metrics.out_of_memory("client");
+        return Err(report(Box::new(gate.memory.refusal())));
+    }
     let user = UserName::from(parameters.user());
     let entry = gate
         .registry

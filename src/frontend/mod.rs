@@ -4,6 +4,7 @@
 mod database;
 mod greeting;
 mod handshake;
+mod memory;
 mod replication;
 mod session;
 mod sharded;
@@ -15,3 +16,4 @@ mod trouble;
 
 pub use database::{Database, Gate};
 pub use handshake::serve;
+pub use memory::Memory;

@@ -337,8 +337,13 @@ impl Session {
         server
     }
 
-    /// Borrows a server of this shard, with the client's settings in force on it.
+    /// Borrows a server of this shard, with the client's settings in force on it. Not where memory is short, unless
+    /// it is for what has begun.
     pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        if self.gate.memory.is_full() && self.held.is_none() {
+            self.database.metrics.out_of_memory("transaction");
+            return Err(self.gate.memory.refusal().into());
+        }
         let mut server = match pool.checkout_at_once(&self.worker) {
             Some(server) => server,
             None => self.wait_for_server(pool).await?,

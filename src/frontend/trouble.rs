@@ -9,6 +9,8 @@ use crate::execute::Broken;
 use crate::planner::Refusal;
 use crate::wire::frame::FrameError;
 
+const MIB: u64 = 1024 * 1024;
+
 /// Why a request did not come to its end.
 #[derive(Debug)]
 pub enum Trouble {
@@ -116,6 +118,8 @@ pub enum SessionError {
     NoDatabase(String),
     #[error("no more connections allowed (clients_max)")]
     TooManyClients,
+    #[error("pgherd is short of memory and takes no new work")]
+    OutOfMemory { resident: u64, limit: u64 },
     #[error("the login took longer than {0} s")]
     LoginTimeout(u64),
     #[error("it is not clear which server is to be replicated")]
@@ -145,15 +149,17 @@ impl Report for SessionError {
                 SqlState::INVALID_CATALOG_NAME
             }
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
+            SessionError::OutOfMemory { .. } => SqlState::OUT_OF_MEMORY,
             SessionError::LoginTimeout(_) => SqlState::INVALID_AUTHORIZATION,
             SessionError::Internal(_) => SqlState::INTERNAL_ERROR,
         }
     }
     fn blame(&self) -> Blame {
         match self {
-            SessionError::Ended | SessionError::TooManyClients | SessionError::Internal(_) => {
-                Blame::Proxy
-            }
+            SessionError::Ended
+            | SessionError::TooManyClients
+            | SessionError::OutOfMemory { .. }
+            | SessionError::Internal(_) => Blame::Proxy,
             _ => Blame::Client,
         }
     }
@@ -167,8 +173,22 @@ impl Report for SessionError {
             _ => Severity::Error,
         }
     }
+    fn detail(&self) -> Option<String> {
+        match self {
+            SessionError::OutOfMemory { resident, limit } => Some(format!(
+                "{} MiB are resident, and memory_max is {} MiB.",
+                resident.div_ceil(MIB),
+                limit / MIB
+            )),
+            _ => None,
+        }
+    }
     fn advice(&self) -> Option<String> {
         match self {
+            SessionError::OutOfMemory { .. } => Some(
+                "Try again in a moment. If it stays so, look for large statements, or raise memory_max in the section [proxy]."
+                    .into(),
+            ),
             SessionError::NoDatabase(_) => {
                 Some("Databases are the sections [databases.NAME] of the file.".into())
             }
