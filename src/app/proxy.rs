@@ -32,6 +32,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How often the end of the last session is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
+/// How long sessions that are cut off have for their last words.
+const CUT_MAX: Duration = Duration::from_secs(1);
+
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -131,22 +134,32 @@ impl Proxy {
         &self.gate
     }
 
+    /// Waits until the last session has ended.
+    async fn is_empty_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.gate.registry.count() > 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        true
+    }
+
     /// Takes no more clients and lets each session end where it is at rest; ends the rest after `limit`.
-    pub async fn drain(self, limit: Duration) {
+    pub async fn drain(mut self, limit: Duration) {
         self.draining.store(true, Ordering::Release);
-        for listener in self.listeners {
+        for listener in std::mem::take(&mut self.listeners) {
             listener.abort();
             // Aborted or ended: in both cases its socket is closed.
             let _ = listener.await;
         }
         self.gate.registry.end_all();
-        let deadline = Instant::now() + limit;
-        while self.gate.registry.count() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-        let left = self.gate.registry.count();
-        if left > 0 {
-            tracing::warn!(clients = left, "sessions were cut off at the deadline");
+        if !self.is_empty_within(limit).await {
+            let left = self.gate.registry.count();
+            tracing::warn!(clients = left, "sessions are cut off at the deadline");
+            self.gate.registry.cut_all();
+            self.is_empty_within(CUT_MAX).await;
         }
         for database in self.gate.databases.values() {
             database.pools.close();

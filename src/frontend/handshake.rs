@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
 
@@ -16,7 +17,7 @@ use crate::backend::worker::Worker;
 use crate::config::{AuthMethod, Secret};
 use crate::error::{Report, Severity};
 use crate::names::UserName;
-use crate::registry::Registered;
+use crate::registry::{Client, Registered};
 use crate::telemetry::DatabaseMetrics;
 use crate::wire::authenticate::{AuthenticationError, Method, Verifier};
 use crate::wire::channel::Channel;
@@ -116,7 +117,7 @@ impl Drop for ClientGauge {
 fn log_end(database: &Database, client: i32, end: &End) {
     let database = &database.config.name;
     match end {
-        End::Left | End::Asked | End::Bereft(_) => {
+        End::Left | End::Asked | End::OutOfTime | End::Bereft(_) => {
             tracing::debug!(%database, client, "the session ended");
         }
         End::Cut(error) => {
@@ -171,16 +172,19 @@ async fn log_in(
     if gate.registry.count() > gate.clients_max {
         return Err(report(Box::new(SessionError::TooManyClients)));
     }
-    let (greeting, welcome) = if replication == Replication::No {
-        greeting::greeting(&database, &entry.user, settings, &entry, worker)
-            .await
-            .map(|(greeting, settings)| (greeting, Welcome::Session(database, entry, settings)))
-    } else {
-        Box::pin(replication::open(&database, entry, &parameters))
-            .await
-            .map(|(greeting, link)| (greeting, Welcome::Replication(link)))
-    }
-    .map_err(Some)?;
+    let client = Arc::clone(&entry);
+    let welcome = async {
+        if replication == Replication::No {
+            let (greeting, settings) =
+                greeting::greeting(&database, &entry.user, settings, &entry, worker).await?;
+            Ok((greeting, Welcome::Session(database, entry, settings)))
+        } else {
+            let (greeting, link) =
+                Box::pin(replication::open(&database, entry, &parameters)).await?;
+            Ok((greeting, Welcome::Replication(link)))
+        }
+    };
+    let (greeting, welcome) = unless_asked_to_end(&client, welcome).await.map_err(Some)?;
     out.extend_from_slice(&greeting);
     encode::ready_for_query(&mut out, Status::Idle);
     let sent = async {
@@ -189,6 +193,22 @@ async fn log_in(
     };
     sent.await.map_err(|_| None)?;
     Ok(welcome)
+}
+
+/// A login may wait for a server, and who is shut down shall not.
+async fn unless_asked_to_end<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        client.listen(cx.waker());
+        if client.is_asked_to_end() {
+            return Poll::Ready(Err(Refusal::Report(Box::new(SessionError::Ended))));
+        }
+        work.as_mut().poll(cx)
+    })
+    .await
 }
 
 async fn authenticate(

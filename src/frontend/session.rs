@@ -115,7 +115,7 @@ impl Session {
         .await;
         let mut turns = 0_u32;
         let end = loop {
-            if let Err(end) = self.turn().await {
+            if let Err(end) = self.turn_in_time().await {
                 break end;
             }
             turns = turns.wrapping_add(1);
@@ -125,6 +125,19 @@ impl Session {
         };
         self.leave(&end).await;
         end
+    }
+
+    /// One turn, of which nothing more is done once the time is up.
+    async fn turn_in_time(&mut self) -> Result<(), End> {
+        let entry = Arc::clone(&self.entry);
+        let mut turn = std::pin::pin!(self.turn());
+        std::future::poll_fn(|cx| {
+            if entry.is_cut_off() {
+                return Poll::Ready(Err(End::OutOfTime));
+            }
+            turn.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Takes all whole messages that are there, then moves bytes until there are more.
@@ -308,8 +321,10 @@ impl Session {
         Ok(pool)
     }
 
-    /// A cancel request of the client ends the waiting, and so does its leaving.
+    /// A cancel request of the client ends the waiting, and so does its leaving; and our own end, where nothing has
+    /// begun that could be finished.
     async fn wait_for_server(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        let begins = self.held.is_none();
         let (entry, client) = (&self.entry, &mut self.client);
         let mut checkout = std::pin::pin!(pool.checkout(&self.worker));
         let mut waits = false;
@@ -324,6 +339,9 @@ impl Session {
                 }
                 if entry.is_cancelled() {
                     return Poll::Ready(Err(SessionError::Cancelled.into()));
+                }
+                if begins && entry.is_asked_to_end() {
+                    return Poll::Ready(Err(End::Asked.into()));
                 }
                 if let Err(error) = ready!(execute::poll_presence(cx, client)) {
                     return Poll::Ready(Err(End::Broken(error).into()));
@@ -491,10 +509,21 @@ impl Session {
         if let End::Bereft(lost) = end {
             self.say_last(lost).await;
         }
-        if let End::Asked = end {
+        let is_told = match end {
+            End::Asked => true,
+            End::OutOfTime => self.is_between_messages(),
+            _ => false,
+        };
+        if is_told {
             self.say_last(&SessionError::Ended).await;
         }
-        let Some(held) = &mut self.held else { return };
+        let Some(held) = &mut self.held else {
+            // Those of every shard, where the end came in the middle of it.
+            if self.entry.has_servers() {
+                self.entry.cancel().await;
+            }
+            return;
+        };
         if held.server.is_idle() {
             if let Ok(None) = held.server.run_hidden(b"DISCARD ALL").await {
                 held.server.has_no_statements();
@@ -504,6 +533,15 @@ impl Session {
         } else if !held.server.replies.settled() {
             // Nobody waits for the answer any more: the server shall not work for it.
             self.entry.cancel().await;
+        }
+    }
+
+    /// The client has no beginning of a message. Not sure, and so `false`, where servers are at work that the session
+    /// does not hold.
+    fn is_between_messages(&self) -> bool {
+        match &self.held {
+            Some(held) => !held.server.replies.is_mid_message(),
+            None => !self.entry.has_servers(),
         }
     }
 

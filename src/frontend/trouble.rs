@@ -36,6 +36,8 @@ pub enum End {
     Malformed(FrameError),
     /// We were asked to end it.
     Asked,
+    /// We were asked to end it and it did not come to rest in time.
+    OutOfTime,
     /// The server that had the session's state is gone.
     Bereft(Lost),
     /// The server is gone in the middle of a message of which the client has the beginning: nothing can be said any more.
