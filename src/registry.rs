@@ -25,6 +25,7 @@ pub struct Registry {
     ending: AtomicBool,
     /// Milliseconds; see [`Registry::watch`].
     clock: Arc<AtomicU64>,
+    cutting: AtomicBool,
 }
 
 /// One logged-in client.
@@ -40,6 +41,7 @@ pub struct Client {
     /// A cancel request came meanwhile.
     cancelled: AtomicBool,
     asked_to_end: AtomicBool,
+    cut_off: AtomicBool,
     waker: Mutex<Option<Waker>>,
     activity: Activity,
     registry_clock: Arc<AtomicU64>,
@@ -86,6 +88,7 @@ impl Registry {
             waiting: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             asked_to_end: AtomicBool::new(self.ending.load(Ordering::Acquire)),
+            cut_off: AtomicBool::new(self.cutting.load(Ordering::Acquire)),
             waker: Mutex::default(),
             activity: Activity::new(timeouts),
             registry_clock: Arc::clone(&self.clock),
@@ -125,6 +128,15 @@ impl Registry {
 
     fn clients(&self) -> Vec<Arc<Client>> {
         lock(&self.clients).values().cloned().collect()
+    }
+
+    /// Tells every session, and those to come, to end now, whatever they do.
+    pub fn cut_all(&self) {
+        self.cutting.store(true, Ordering::Release);
+        for client in self.clients() {
+            client.cut_off.store(true, Ordering::Release);
+            client.wake();
+        }
     }
 }
 
@@ -193,10 +205,21 @@ impl Client {
         self.asked_to_end.load(Ordering::Acquire)
     }
 
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
+    }
+
+    /// Whether some server is the session's at the moment.
+    #[must_use]
+    pub fn has_servers(&self) -> bool {
+        !lock(&self.servers).is_empty()
+    }
+
     /// Who is to be woken; a task keeps its waker, so once is enough.
     pub fn listen(&self, waker: &Waker) {
         *lock(&self.waker) = Some(waker.clone());
-        if self.is_asked_to_end() {
+        if self.is_asked_to_end() || self.is_cut_off() {
             waker.wake_by_ref();
         }
     }
@@ -249,6 +272,28 @@ mod tests {
                 .enter("shop".into(), "ann".into(), Timeouts::default(), false)
                 .is_asked_to_end()
         );
+    }
+
+    #[test]
+    fn whoever_is_told_to_end_is_woken_each_time() {
+        #[derive(Default)]
+        struct Woken(AtomicI32);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (registry, woken) = (Arc::new(Registry::default()), Arc::new(Woken::default()));
+        let client = registry.enter("shop".into(), "ann".into(), Timeouts::default(), false);
+        client.listen(&Waker::from(Arc::clone(&woken)));
+        registry.end_all();
+        assert!(client.is_asked_to_end() && !client.is_cut_off());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        registry.cut_all();
+        assert!(client.is_cut_off());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        let late = registry.enter("shop".into(), "ann".into(), Timeouts::default(), false);
+        assert!(late.is_asked_to_end() && late.is_cut_off());
     }
 
     #[test]

@@ -11,9 +11,6 @@
 mod certificates;
 mod support;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use certificates::{Certificates, Kind};
@@ -72,33 +69,17 @@ fn start() -> Place {
     };
     let servers = Servers::start(&options).unwrap();
     let certificates = Certificates::new();
-    encrypt(&servers.all()[0], &certificates);
+    let pair = certificates.make("server", Kind::LOCALHOST);
+    support::encrypt(
+        &servers.all()[0],
+        &pair.cert,
+        &pair.key,
+        &certificates.root(),
+    );
     Place {
         servers,
         certificates,
     }
-}
-
-fn encrypt(server: &Server, certificates: &Certificates) {
-    let pair = certificates.make("server", Kind::LOCALHOST);
-    let data = server.data_dir();
-    let owner = fs::metadata(&data).unwrap();
-    let install = |from: &Path, name: &str| {
-        let to = data.join(name);
-        fs::copy(from, &to).unwrap();
-        fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
-        chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
-    };
-    install(&pair.cert, "server.crt");
-    install(&pair.key, "server.key");
-    install(&certificates.root(), "root.crt");
-    for setting in ["ssl_ca_file = 'root.crt'", "ssl = on"] {
-        support::sql(server, "postgres", &format!("ALTER SYSTEM SET {setting}"));
-    }
-    support::sql(server, "postgres", "SELECT pg_reload_conf()");
-    support::until("ssl is on", || {
-        support::sql(server, "postgres", "SHOW ssl") == "on"
-    });
 }
 
 impl Place {

@@ -10,11 +10,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
-use support::proxy::{Proxy, pgherd};
-use support::{database, servers, sql, until};
+use pgherd::demo::shop;
+use support::client::Client;
+use support::proxy::{Proxy, init, pgherd};
+use support::{database, get, servers, sql, until};
 
 fn start() -> (Proxy, String) {
     let server = &servers().all()[..1];
@@ -23,17 +26,6 @@ fn start() -> (Proxy, String) {
         .replace("workers = 2\n", "workers = 2\nshutdown_timeout = \"15s\"\n")
         + "[log]\nformat = \"json\"\n";
     (Proxy::start(&config), name)
-}
-
-/// Status line and body.
-fn get(port: u16, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.lines().next().unwrap().to_owned();
-    (status, body.to_owned())
 }
 
 #[test]
@@ -95,6 +87,156 @@ fn at_the_first_signal_what_runs_is_finished_and_at_the_end_the_code_is_0() {
         assert_eq!(proxy.wait().code(), Some(0), "{signal}");
         assert!(proxy.log().contains("\"stopped\""), "{}", proxy.log());
     }
+}
+
+/// One server connection for all, and this long to shut down.
+fn start_small(shutdown_timeout: &str) -> (Proxy, String) {
+    let server = &servers().all()[..1];
+    let name = database(server, "small", "");
+    let config = Proxy::config(&name, server, "")
+        .replace(
+            "workers = 2\n",
+            &format!("workers = 2\nshutdown_timeout = \"{shutdown_timeout}\"\n"),
+        )
+        .replace(
+            &format!("[databases.{name}]\n"),
+            &format!("[databases.{name}]\npool = {{ size = 1 }}\n"),
+        );
+    (Proxy::start(&config), name)
+}
+
+/// The session ends with 57P01 and nothing behind it.
+#[track_caller]
+fn is_ended(client: &mut Client) {
+    let last = client.until(b'E');
+    let error = last.0.last().unwrap();
+    assert_eq!(error.field(b'C').as_deref(), Some("57P01"), "{last}");
+    assert_eq!(error.field(b'S').as_deref(), Some("FATAL"), "{last}");
+    assert!(matches!(client.try_frame(), Err(error) if error.kind() == ErrorKind::UnexpectedEof));
+}
+
+#[test]
+fn a_transaction_may_be_finished_and_who_waits_for_a_server_is_told() {
+    let (mut proxy, name) = start_small("15s");
+    let mut open = proxy.client(&name, "postgres", "");
+    let mut waiting = proxy.client(&name, "postgres", "");
+    open.query("CREATE TABLE kept (n int)").ok();
+    open.query("BEGIN").ok();
+    open.query("INSERT INTO kept VALUES (1)").ok();
+    waiting.send(&support::client::query("SELECT 'never'"));
+    // One that cannot even be greeted: nobody has asked for this setting before.
+    let mut newcomer = Client::connect(proxy.port);
+    let parameters = [("user", "postgres"), ("database", &name), ("geqo", "off")];
+    newcomer.send(&support::client::startup(0x0003_0000, &parameters));
+    let queue = format!("pgherd_pool_waiting{{database=\"{name}\"");
+    until("two are in the queue", || {
+        let metrics = get(proxy.http, "/metrics").1;
+        metrics
+            .lines()
+            .any(|line| line.starts_with(&queue) && line.ends_with(" 2"))
+    });
+
+    proxy.signal("TERM");
+    is_ended(&mut waiting);
+    is_ended(&mut newcomer);
+    open.query("INSERT INTO kept VALUES (2)").ok();
+    assert_eq!(open.query("COMMIT").tags(), ["COMMIT"]);
+    is_ended(&mut open);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(!proxy.log().contains("cut off"), "{}", proxy.log());
+    let count = sql(&servers().all()[0], &name, "SELECT count(*) FROM kept");
+    assert_eq!(count, "2");
+}
+
+#[test]
+fn at_the_deadline_sessions_are_cut_off_with_a_word_where_one_can_be_said() {
+    const LENGTH: usize = 50_000_000;
+    let server = &servers().all()[0];
+    let name = database(std::slice::from_ref(server), "cut", "");
+    let config = Proxy::config(&name, std::slice::from_ref(server), "")
+        .replace("workers = 2\n", "workers = 2\nshutdown_timeout = \"1s\"\n");
+    let mut proxy = Proxy::start(&config);
+    let [mut idle, mut busy] = [(); 2].map(|()| proxy.client(&name, "postgres", ""));
+    idle.query("BEGIN").ok();
+    idle.query("SELECT 1").ok();
+    busy.send(&support::client::query("SELECT pg_sleep(60)"));
+    // One message, of which the client has the beginning.
+    let long = format!("SELECT repeat('x', {LENGTH})");
+    let mut unread = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    let mut client = Client::over(unread.try_clone().unwrap());
+    client.login(&[("user", "postgres"), ("database", &name)], "");
+    client.send(&support::client::query(&long));
+    let state = |event: &str| {
+        let text = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event = '{event}'"
+        );
+        sql(server, "postgres", &text)
+    };
+    until("it sleeps", || state("PgSleep") == "1");
+    until("it cannot go on", || state("ClientWrite") == "1");
+
+    proxy.signal("TERM");
+    let begun = Instant::now();
+    is_ended(&mut idle);
+    is_ended(&mut busy);
+    assert!(begun.elapsed() > Duration::from_millis(900));
+    // Its statement does not work for nobody.
+    until("it is cancelled", || state("PgSleep") == "0");
+    // No word of ours stands in the middle of a value.
+    let mut rest = Vec::new();
+    unread.read_to_end(&mut rest).unwrap();
+    assert!(
+        rest.len() < LENGTH && rest.ends_with(b"xxxxx"),
+        "{}",
+        rest.len()
+    );
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert!(proxy.log().contains("cut off at the deadline"));
+}
+
+#[test]
+fn at_the_deadline_no_shard_works_on_for_nobody() {
+    let servers = servers().all();
+    let name = database(servers, "cut_shards", shop::SCHEMA);
+    let rules = shop::RULES.replace("databases.shop.", &format!("databases.{name}."));
+    let config = Proxy::config(&name, servers, &rules).replace(
+        "workers = 2\n",
+        "workers = 2\nshutdown_timeout = \"200ms\"\n",
+    );
+    let mut proxy = Proxy::start_with(&config, init);
+    let [mut every, mut one] = [(); 2].map(|()| proxy.client(&name, "postgres", ""));
+    one.query("BEGIN").ok();
+    one.query("SELECT name FROM customers WHERE id = 1").ok();
+    let mut holders: Vec<_> = servers
+        .iter()
+        .map(|server| {
+            let mut holder = Client::connect(server.port());
+            holder.login(&[("user", "postgres"), ("database", &name)], "");
+            holder.query("BEGIN; LOCK TABLE orders").ok();
+            holder
+        })
+        .collect();
+    every.send(&support::client::query(
+        "SELECT id, customer_id FROM orders",
+    ));
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
+    );
+    let wait = |count: &str| {
+        until("every shard waits, or none", || {
+            servers
+                .iter()
+                .all(|server| sql(server, "postgres", &waiting) == count)
+        });
+    };
+    wait("1");
+    proxy.signal("TERM");
+    is_ended(&mut one);
+    assert!(every.is_closed());
+    wait("0");
+    assert_eq!(proxy.wait().code(), Some(0));
+    holders.clear();
 }
 
 #[test]

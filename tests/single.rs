@@ -396,6 +396,40 @@ fn startup_settings_follow_their_client_to_any_server() {
 }
 
 #[test]
+fn ignored_startup_parameters_reach_no_server() {
+    let server = &servers().all()[..1];
+    let name = database(server, "ignored", "");
+    let config = Proxy::config(&name, server, "").replace(
+        "workers = 2\n",
+        "workers = 2\nignore_startup_parameters = [\"Extra_Float_Digits\", \"no_such_setting\"]\n",
+    );
+    let proxy = Proxy::start(&config);
+    for replication in ["false", "database"] {
+        let mut client = Client::connect(proxy.port);
+        client.login(
+            &[
+                ("user", "postgres"),
+                ("database", &name),
+                ("replication", replication),
+                ("extra_float_digits", "2"),
+                ("no_such_setting", "x"),
+                (
+                    "options",
+                    "-c work_mem=5MB --extra-float-digits=3 -c no_such_setting=y",
+                ),
+            ],
+            "",
+        );
+        assert_eq!(client.query("SHOW extra_float_digits").lines(), ["1"]);
+        assert_eq!(client.query("SHOW work_mem").lines(), ["5MB"]);
+    }
+    // Any other name is still the server's to refuse.
+    let parameters = [("user", "postgres"), ("database", &name), ("nor_this", "x")];
+    let reply = Client::connect(proxy.port).try_login(&parameters, "");
+    assert_eq!(reply.sqlstate().as_deref(), Some("42704"), "{reply}");
+}
+
+#[test]
 fn a_setting_that_no_server_takes_is_the_servers_own_error_at_login() {
     let (proxy, name) = started("badsetting", 1);
     let reply = Client::connect(proxy.port).try_login(

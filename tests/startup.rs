@@ -119,6 +119,48 @@ fn parameters(pairs: &[(&str, &str)]) -> Result<Parameters, String> {
 }
 
 #[test]
+fn what_is_ignored_is_dropped_by_itself_and_inside_options() {
+    let names = ["extra_float_digits", "geqo"].map(str::to_owned).into();
+    let table = [
+        ("-c a=1", "-c a=1"),
+        // As it was where nothing is dropped.
+        ("--a=1  -cb=2", "--a=1  -cb=2"),
+        ("-c extra_float_digits=3", ""),
+        ("--extra-float-digits=3 -c Geqo=off -cgeqo=on", ""),
+        (
+            r"-c a.b=x\ y\\z -c geqo=off --search-path=a,b -c c=",
+            r"-c a.b=x\ y\\z -c search_path=a,b -c c=",
+        ),
+    ];
+    for (options, expected) in table {
+        let given = [
+            ("user", "ann"),
+            ("Extra_Float_Digits", "3"),
+            ("application_name", "app"),
+            ("options", options),
+        ];
+        let kept = parameters(&given).unwrap().without(&names).unwrap();
+        assert_eq!(
+            kept.get("options").unwrap_or_default(),
+            expected,
+            "{options}"
+        );
+        assert_eq!(kept.get("application_name"), Some("app"));
+        assert_eq!(kept.get("Extra_Float_Digits"), None);
+        assert_eq!(kept.user(), "ann");
+        // What is left means what it meant.
+        let mut meant = parse_options(options).unwrap();
+        meant.retain(|(name, _)| !names.contains(&name.to_ascii_lowercase()));
+        assert_eq!(kept.options().unwrap(), meant);
+    }
+    let all = ["options".to_owned()].into();
+    let given = parameters(&[("user", "ann"), ("options", "-c a=1")]).unwrap();
+    assert_eq!(given.without(&all).unwrap().get("options"), None);
+    let odd = parameters(&[("user", "ann"), ("options", "-x")]).unwrap();
+    assert!(odd.without(&names).is_err());
+}
+
+#[test]
 fn the_last_of_equal_parameters_wins_and_the_database_is_the_users() {
     let given = parameters(&[
         ("user", "a"),

@@ -9,6 +9,7 @@ mod tell;
 mod http;
 mod in_process;
 mod listen;
+mod memory;
 mod proxy;
 mod serve;
 mod workers;

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::http::{self, Told};
 use super::listen::{self, Listener};
+use super::memory;
 use super::workers::Workers;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::{Commons, Pools};
 use crate::config::{Config, Listen, Timeouts};
 use crate::error::Report;
-use crate::frontend::{self, Database, Gate};
+use crate::frontend::{self, Database, Gate, Memory};
 use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
 use crate::telemetry::Exporter;
@@ -30,6 +31,9 @@ use crate::wire::tls::{Acceptor, TlsError};
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often the end of the last session is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How long sessions that are cut off have for their last words.
+const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +115,7 @@ impl Proxy {
             duties.push(tokio::spawn(Arc::clone(&gate.registry).watch()));
         }
         duties.push(tokio::spawn(keep_fresh(Arc::clone(&gate))));
+        duties.push(tokio::spawn(memory::watch(Arc::clone(&gate))));
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
         let addresses = bound.iter().map(Listener::address).collect();
         let listeners = bound
@@ -133,22 +138,32 @@ impl Proxy {
         &self.gate
     }
 
+    /// Waits until the last session has ended.
+    async fn is_empty_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.gate.registry.count() > 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        true
+    }
+
     /// Takes no more clients and lets each session end where it is at rest; ends the rest after `limit`.
-    pub async fn drain(self, limit: Duration) {
+    pub async fn drain(mut self, limit: Duration) {
         self.draining.store(true, Ordering::Release);
-        for listener in self.listeners {
+        for listener in std::mem::take(&mut self.listeners) {
             listener.abort();
             // Aborted or ended: in both cases its socket is closed.
             let _ = listener.await;
         }
         self.gate.registry.end_all();
-        let deadline = Instant::now() + limit;
-        while self.gate.registry.count() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-        let left = self.gate.registry.count();
-        if left > 0 {
-            tracing::warn!(clients = left, "sessions were cut off at the deadline");
+        if !self.is_empty_within(limit).await {
+            let left = self.gate.registry.count();
+            tracing::warn!(clients = left, "sessions are cut off at the deadline");
+            self.gate.registry.cut_all();
+            self.is_empty_within(CUT_MAX).await;
         }
         for database in self.gate.databases.values() {
             database.pools.close();
@@ -211,6 +226,8 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
         policy: Policy {
             tls_required: tls.is_some_and(|tls| tls.required),
         },
+        memory: Memory::new(memory::limit(config.proxy.memory_max)),
+        ignored_parameters: config.proxy.ignore_startup_parameters.clone(),
         clients_max: config.proxy.clients_max as usize,
         login_timeout: config.proxy.login_timeout,
         message_bytes_max: config.proxy.message_bytes_max,

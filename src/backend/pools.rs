@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::connect::{ConnectError, Encryption};
+use super::connect::{self, ConnectError, Encryption};
 use super::pool::{Login, Pool, Quota, Quotas, Shared};
-use crate::config::{Config, Database, Endpoint, Secret, Users};
+use super::server::Identity;
+use crate::config::{Config, Database, Dsn, Endpoint, Secret, Users};
 use crate::names::{ShardId, UserName};
+use crate::wire::stream::Stream;
 
 /// Connections that only parse and describe statements, for each user; see [`Pools::describing`].
 const DESCRIBING_CONNECTIONS: u32 = 2;
@@ -134,20 +136,13 @@ impl Pools {
     fn find(&self, shard: ShardId, user: &UserName, purpose: Purpose) -> Option<Arc<Pool>> {
         let configured = self.database.shards.get(shard.index())?;
         let dsn = &configured.primary;
-        // Everybody logs in as the forced user, and shares its pool.
-        let login_user = dsn
-            .user
-            .as_deref()
-            .map_or_else(|| user.clone(), UserName::from);
+        let login_user = login_user(dsn, user);
         let key = (shard, login_user.clone(), purpose);
         let mut pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
         }
-        let secret = match &dsn.password {
-            Some(password) => Some(Secret::Plain(password.clone())),
-            None => self.commons.users.secret(login_user.as_str()).cloned(),
-        };
+        let secret = self.secret(dsn, &login_user);
         let login = Login {
             database: self.database.name.clone(),
             shard: configured.name.clone(),
@@ -183,6 +178,45 @@ impl Pools {
         Some(pool)
     }
 
+    /// What proves this user to the server.
+    fn secret(&self, dsn: &Dsn, login_user: &UserName) -> Option<Secret> {
+        match &dsn.password {
+            Some(password) => Some(Secret::Plain(password.clone())),
+            None => self.commons.users.secret(login_user.as_str()).cloned(),
+        }
+    }
+
+    /// Logs in for one client alone, as its pool would, with these start-up parameters. No pool counts or keeps it.
+    pub async fn connect_apart(
+        &self,
+        shard: ShardId,
+        user: &UserName,
+        parameters: &[(&str, &str)],
+    ) -> Result<Apart, ConnectError> {
+        let configured = self.database.shards.get(shard.index());
+        let (Some(configured), Some(encryption)) = (configured, self.encryption.get(shard.index()))
+        else {
+            return Err(ConnectError::Unexpected("there is no such shard"));
+        };
+        let dsn = &configured.primary;
+        let login_user = login_user(dsn, user);
+        let secret = self.secret(dsn, &login_user);
+        let server = connect::connect(connect::Login {
+            dsn,
+            encryption,
+            user: login_user.as_str(),
+            secret: secret.as_ref(),
+            parameters,
+            timeout: self.database.pool_of(user).connect_timeout,
+        })
+        .await?;
+        Ok(Apart {
+            stream: server.stream,
+            reported: server.parameters,
+            identity: Identity::new(server.address, encryption.clone(), server.pid, server.key),
+        })
+    }
+
     /// All pools that were made so far.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pool>> {
@@ -199,4 +233,19 @@ impl Pools {
             pool.close();
         }
     }
+}
+
+/// A connection that belongs to one client; see [`Pools::connect_apart`].
+pub struct Apart {
+    pub stream: Stream,
+    /// What the server reported of its parameters, by name.
+    pub reported: Vec<(String, String)>,
+    pub identity: Arc<Identity>,
+}
+
+/// Everybody logs in as the forced user, and shares its pool.
+fn login_user(dsn: &Dsn, user: &UserName) -> UserName {
+    dsn.user
+        .as_deref()
+        .map_or_else(|| user.clone(), UserName::from)
 }

@@ -46,6 +46,21 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
+    pub(super) fn new(
+        address: ServerAddress,
+        encryption: Encryption,
+        pid: i32,
+        key: Vec<u8>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            encryption,
+            pid,
+            key,
+            cancels: AtomicU32::new(0),
+        })
+    }
+
     /// Marks a cancel request as under way. The borrower calls it while the server is surely its own.
     #[must_use]
     pub fn begin_cancel(self: &Arc<Self>) -> Cancel {
@@ -188,13 +203,7 @@ impl Server {
             channel: Channel::new(login.stream),
             replies: Replies::default(),
             held_back: Vec::new(),
-            identity: Arc::new(Identity {
-                address: login.address,
-                encryption,
-                pid: login.pid,
-                key: login.key,
-                cancels: AtomicU32::new(0),
-            }),
+            identity: Identity::new(login.address, encryption, login.pid, login.key),
             reported: login.parameters,
             settings: Arc::default(),
             prepared: VecDeque::new(),

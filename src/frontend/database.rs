@@ -1,6 +1,6 @@
 //! What all sessions share: the gate with its databases, and of each database what is known and held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::wire::startup::Policy;
 use crate::wire::tls::Acceptor;
 
 use super::leavers::Leavers;
+use super::memory::Memory;
 use super::sharded::Plans;
 use super::statements::{Interned, Prepared};
 use super::trouble::SessionError;
@@ -108,6 +109,9 @@ pub struct Gate {
     pub authenticator: Authenticator,
     pub tls: Option<Acceptor>,
     pub policy: Policy,
+    pub memory: Memory,
+    /// Start-up parameters that are dropped, in lower case.
+    pub ignored_parameters: BTreeSet<String>,
     pub clients_max: usize,
     pub login_timeout: Duration,
     pub message_bytes_max: u32,

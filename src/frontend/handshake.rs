@@ -1,12 +1,15 @@
 //! From an accepted connection to a session: negotiation, authentication, greeting. Everything before the login is
 //! bounded by `login_timeout` and by the size limits of its messages.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
 
 use super::database::{Database, Gate};
 use super::greeting::{self, Refusal};
+use super::replication;
 use super::session::Session;
 use super::trouble::{End, SessionError};
 use crate::backend::settings::Settings;
@@ -14,8 +17,7 @@ use crate::backend::worker::Worker;
 use crate::config::{AuthMethod, Secret};
 use crate::error::{Report, Severity};
 use crate::names::UserName;
-use crate::planner;
-use crate::registry::Registered;
+use crate::registry::{Client, Registered};
 use crate::telemetry::DatabaseMetrics;
 use crate::wire::authenticate::{AuthenticationError, Method, Verifier};
 use crate::wire::channel::Channel;
@@ -70,12 +72,16 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
             let _ = stream.write_all(&fatal(&error)).await;
             let _ = stream.flush().await;
         }
-        Ok(Ok((database, entry, settings))) => {
-            database.metrics.logins.increment(1);
-            database.metrics.clients.increment(1.0);
+        Ok(Ok(Welcome::Replication(link))) => {
+            let clients = ClientGauge::count(&link.database);
+            // Few do this; the task of every client has the size of the largest of its parts.
+            Box::pin(link.run(stream)).await;
+            drop(clients);
+        }
+        Ok(Ok(Welcome::Session(database, entry, settings))) => {
+            let clients = ClientGauge::count(&database);
             let (pid, user) = (entry.pid, entry.user.clone());
             tracing::debug!(database = %database.config.name, %user, client = pid, "logged in");
-            let clients = ClientGauge(Arc::clone(&database));
             let session = Session::new(
                 Channel::new(stream),
                 worker,
@@ -94,6 +100,14 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
 /// Counts the session off, however it ends.
 struct ClientGauge(Arc<Database>);
 
+impl ClientGauge {
+    fn count(database: &Arc<Database>) -> Self {
+        database.metrics.logins.increment(1);
+        database.metrics.clients.increment(1.0);
+        Self(Arc::clone(database))
+    }
+}
+
 impl Drop for ClientGauge {
     fn drop(&mut self) {
         self.0.metrics.clients.decrement(1.0);
@@ -103,7 +117,7 @@ impl Drop for ClientGauge {
 fn log_end(database: &Database, client: i32, end: &End) {
     let database = &database.config.name;
     match end {
-        End::Left | End::Asked | End::Bereft(_) => {
+        End::Left | End::Asked | End::OutOfTime | End::Bereft(_) => {
             tracing::debug!(%database, client, "the session ended");
         }
         End::Overdue(overdue) => {
@@ -121,7 +135,11 @@ fn log_end(database: &Database, client: i32, end: &End) {
     }
 }
 
-type LoggedIn = (Arc<Database>, Registered, Arc<Settings>);
+/// What a client becomes that was let in.
+enum Welcome {
+    Session(Arc<Database>, Registered, Arc<Settings>),
+    Replication(replication::Link),
+}
 
 /// `Err(None)`: nobody is there to be told.
 async fn log_in(
@@ -130,23 +148,25 @@ async fn log_in(
     parameters: &startup::Parameters,
     gate: &Arc<Gate>,
     worker: &Arc<Worker>,
-) -> Result<LoggedIn, Option<Refusal>> {
+) -> Result<Welcome, Option<Refusal>> {
     let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
     // Who may not come in learns nothing about databases: authentication is first.
     let mut out = authenticate(stream, parameters.user(), gate).await?;
+    let parameters = if gate.ignored_parameters.is_empty() {
+        Cow::Borrowed(parameters)
+    } else {
+        let kept = parameters.without(&gate.ignored_parameters);
+        Cow::Owned(kept.map_err(|error| report(Box::new(error)))?)
+    };
     let replication = parameters.replication();
     let replication = replication.map_err(|error| report(Box::new(error)))?;
-    let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
-    let name = parameters.database();
-    let database = gate.databases.get(name).cloned();
-    let database =
-        database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
-    if replication != Replication::No {
-        return Err(report(if database.config.is_sharded() {
-            Box::new(planner::Refusal::new(planner::Number::Replication))
-        } else {
-            Box::new(SessionError::Replication)
-        }));
+    let settings = settings(&parameters).map_err(|error| report(Box::new(error)))?;
+    let database = replication::find(gate, parameters.database(), replication)
+        .map_err(|error| report(Box::new(error)))?
+        .clone();
+    if gate.memory.is_full() {
+        database.metrics.out_of_memory("client");
+        return Err(report(Box::new(gate.memory.refusal())));
     }
     let user = UserName::from(parameters.user());
     let timeouts = database.config.pool_of(&user).timeouts;
@@ -155,9 +175,19 @@ async fn log_in(
     if gate.registry.count() > gate.clients_max {
         return Err(report(Box::new(SessionError::TooManyClients)));
     }
-    let (greeting, settings) = greeting::greeting(&database, &entry.user, settings, &entry, worker)
-        .await
-        .map_err(Some)?;
+    let client = Arc::clone(&entry);
+    let welcome = async {
+        if replication == Replication::No {
+            let (greeting, settings) =
+                greeting::greeting(&database, &entry.user, settings, &entry, worker).await?;
+            Ok((greeting, Welcome::Session(database, entry, settings)))
+        } else {
+            let (greeting, link) =
+                Box::pin(replication::open(&database, entry, &parameters)).await?;
+            Ok((greeting, Welcome::Replication(link)))
+        }
+    };
+    let (greeting, welcome) = unless_asked_to_end(&client, welcome).await.map_err(Some)?;
     out.extend_from_slice(&greeting);
     encode::ready_for_query(&mut out, Status::Idle);
     let sent = async {
@@ -165,7 +195,23 @@ async fn log_in(
         stream.flush().await
     };
     sent.await.map_err(|_| None)?;
-    Ok((database, entry, settings))
+    Ok(welcome)
+}
+
+/// A login may wait for a server, and who is shut down shall not.
+async fn unless_asked_to_end<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        client.listen(cx.waker());
+        if client.is_asked_to_end() {
+            return Poll::Ready(Err(Refusal::Report(Box::new(SessionError::Ended))));
+        }
+        work.as_mut().poll(cx)
+    })
+    .await
 }
 
 async fn authenticate(

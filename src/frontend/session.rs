@@ -123,18 +123,35 @@ impl Session {
             Poll::Ready(())
         })
         .await;
+        let end = self.work_in_time().await;
+        self.leave(&end).await;
+        end
+    }
+
+    /// All turns, of which nothing more is done once the time is up.
+    async fn work_in_time(&mut self) -> End {
+        let entry = Arc::clone(&self.entry);
+        let mut work = std::pin::pin!(self.work());
+        std::future::poll_fn(|cx| {
+            if entry.is_cut_off() {
+                return Poll::Ready(End::OutOfTime);
+            }
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    async fn work(&mut self) -> End {
         let mut turns = 0_u32;
-        let end = loop {
+        loop {
             if let Err(end) = self.turn().await {
-                break end;
+                return end;
             }
             turns = turns.wrapping_add(1);
             if turns.is_multiple_of(TURNS_MAX) {
                 tokio::task::yield_now().await;
             }
-        };
-        self.leave(&end).await;
-        end
+        }
     }
 
     /// Takes all whole messages that are there, then moves bytes until there are more.
@@ -361,11 +378,13 @@ impl Session {
         Ok(pool)
     }
 
-    /// A cancel request of the client ends the waiting, and so does its leaving. Who waits for long is told so.
+    /// A cancel request of the client ends the waiting, and so does its leaving; and so does our own end, where
+    /// nothing has begun that could be finished. Who waits for long is told so.
     async fn wait_for_server(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
         let limit = self.pool_settings.wait_timeout;
         let notice_after = self.pool_settings.wait_notice;
         let notices = self.wants_notices();
+        let begins = self.held.is_none();
         let (entry, client) = (&self.entry, &mut self.client);
         let mut checkout = std::pin::pin!(pool.checkout(&self.worker, limit));
         let mut waits = false;
@@ -392,6 +411,9 @@ impl Session {
                     notice = None;
                     tell_that_it_waits(cx, client, pool.shard());
                 }
+                if begins && entry.is_asked_to_end() {
+                    return Poll::Ready(Err(End::Asked.into()));
+                }
                 if let Err(error) = ready!(execute::poll_presence(cx, client)) {
                     return Poll::Ready(Err(End::Broken(error).into()));
                 }
@@ -405,8 +427,13 @@ impl Session {
         server
     }
 
-    /// Borrows a server of this shard, with the client's settings in force on it.
+    /// Borrows a server of this shard, with the client's settings in force on it. Not where memory is short, unless
+    /// it is for what has begun.
     pub async fn borrow(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
+        if self.gate.memory.is_full() && self.held.is_none() {
+            self.database.metrics.out_of_memory("transaction");
+            return Err(self.gate.memory.refusal().into());
+        }
         let mut server = match pool.checkout_at_once(&self.worker) {
             Some(server) => server,
             None => self.wait_for_server(pool).await?,
@@ -554,12 +581,11 @@ impl Session {
 
     /// The end of the session: its last words, and the server goes back to its pool.
     async fn leave(&mut self, end: &End) {
-        let cut = |held: &Held| held.server.replies.is_mid_message();
-        if !self.held.as_ref().is_some_and(cut) {
+        if self.is_between_messages() {
             match end {
                 End::Malformed(error) => self.say_last(error).await,
                 End::Bereft(lost) => self.say_last(lost).await,
-                End::Asked => self.say_last(&SessionError::Ended).await,
+                End::Asked | End::OutOfTime => self.say_last(&SessionError::Ended).await,
                 End::Overdue(overdue) => self.say_last(&SessionError::Overdue(*overdue)).await,
                 End::Left | End::Broken(_) | End::Cut(_) => {}
             }
@@ -568,6 +594,18 @@ impl Session {
         if let Some(held) = self.held.take() {
             self.entry.gave_back();
             held.pool.rescue(held.server, remains);
+        } else if self.entry.has_servers() {
+            // Those of every shard, where the end came in the middle of it.
+            self.entry.cancel().await;
+        }
+    }
+
+    /// The client has no beginning of a message. Not sure, and so `false`, where servers are at work that the session
+    /// does not hold.
+    fn is_between_messages(&self) -> bool {
+        match &self.held {
+            Some(held) => !held.server.replies.is_mid_message(),
+            None => !self.entry.has_servers(),
         }
     }
 

@@ -10,6 +10,8 @@ use crate::planner::Refusal;
 use crate::registry::Overdue;
 use crate::wire::frame::FrameError;
 
+const MIB: u64 = 1024 * 1024;
+
 /// Why a request did not come to its end.
 #[derive(Debug)]
 pub enum Trouble {
@@ -37,6 +39,8 @@ pub enum End {
     Asked,
     /// The client took too long.
     Overdue(Overdue),
+    /// We were asked to end it and it did not come to rest in time.
+    OutOfTime,
     /// The server that had the session's state is gone.
     Bereft(Lost),
     /// The server is gone in the middle of a message of which the client has the beginning: nothing can be said any more.
@@ -125,10 +129,12 @@ pub enum SessionError {
     NoDatabase(String),
     #[error("no more connections allowed (clients_max)")]
     TooManyClients,
+    #[error("pgherd is short of memory and takes no new work")]
+    OutOfMemory { resident: u64, limit: u64 },
     #[error("the login took longer than {0} s")]
     LoginTimeout(u64),
-    #[error("replication connections are not supported yet")]
-    Replication,
+    #[error("it is not clear which server is to be replicated")]
+    WhichServer,
     #[error("the message needs more than is there: {0}")]
     Internal(&'static str),
 }
@@ -182,18 +188,21 @@ impl Report for SessionError {
             }
             SessionError::Overdue(Overdue::Idle) => SqlState::IDLE_SESSION_TIMEOUT,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
-            SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
+            SessionError::NoDatabase(_) | SessionError::WhichServer => {
+                SqlState::INVALID_CATALOG_NAME
+            }
             SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
+            SessionError::OutOfMemory { .. } => SqlState::OUT_OF_MEMORY,
             SessionError::LoginTimeout(_) => SqlState::INVALID_AUTHORIZATION,
-            SessionError::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             SessionError::Internal(_) => SqlState::INTERNAL_ERROR,
         }
     }
     fn blame(&self) -> Blame {
         match self {
-            SessionError::Ended | SessionError::TooManyClients | SessionError::Internal(_) => {
-                Blame::Proxy
-            }
+            SessionError::Ended
+            | SessionError::TooManyClients
+            | SessionError::OutOfMemory { .. }
+            | SessionError::Internal(_) => Blame::Proxy,
             _ => Blame::Client,
         }
     }
@@ -203,12 +212,26 @@ impl Report for SessionError {
             | SessionError::NoDatabase(_)
             | SessionError::TooManyClients
             | SessionError::LoginTimeout(_)
-            | SessionError::Replication => Severity::Fatal,
+            | SessionError::WhichServer => Severity::Fatal,
             _ => Severity::Error,
+        }
+    }
+    fn detail(&self) -> Option<String> {
+        match self {
+            SessionError::OutOfMemory { resident, limit } => Some(format!(
+                "{} MiB are resident, and memory_max is {} MiB.",
+                resident.div_ceil(MIB),
+                limit / MIB
+            )),
+            _ => None,
         }
     }
     fn advice(&self) -> Option<String> {
         match self {
+            SessionError::OutOfMemory { .. } => Some(
+                "Try again in a moment. If it stays so, look for large statements, or raise memory_max in the section [proxy]."
+                    .into(),
+            ),
             SessionError::NoDatabase(_) => {
                 Some("Databases are the sections [databases.NAME] of the file.".into())
             }
@@ -218,7 +241,6 @@ impl Report for SessionError {
             SessionError::SchemaChanged => {
                 Some("Restart pgherd, so that it reads the schema again.".into())
             }
-            SessionError::Replication => Some("Connect to the server itself.".into()),
             SessionError::NoTransactions => Some(
                 "Send single statements, or set mode = \"transaction\" in [pool] or in the section of the database or user."
                     .into(),
@@ -231,6 +253,9 @@ impl Report for SessionError {
                 "The limit is {}, in [pool] or in the section of the database or user.",
                 limit_of(*overdue)
             )),
+            SessionError::WhichServer => Some(
+                "Give a database of one shard the section [databases.replication], which this program asks for.".into(),
+            ),
             _ => None,
         }
     }

@@ -112,6 +112,18 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Statements refused, by number.",
     ),
     (
+        "pgherd_resident_bytes",
+        Kind::Gauge,
+        Unit::Bytes,
+        "Resident memory of the process.",
+    ),
+    (
+        "pgherd_memory_refusals_total",
+        Kind::Counter,
+        Unit::Count,
+        "Refused for want of memory (53200), by work: client, transaction.",
+    ),
+    (
         "pgherd_received_bytes_total",
         Kind::Counter,
         Unit::Bytes,
@@ -265,11 +277,27 @@ impl DatabaseMetrics {
         metrics::counter!("pgherd_refusals_total", &labels).increment(1);
     }
 
+    /// There was no memory for this work.
+    pub fn out_of_memory(&self, work: &'static str) {
+        let labels = [
+            ("database", self.database.clone()),
+            ("work", work.to_owned()),
+        ];
+        metrics::counter!("pgherd_memory_refusals_total", &labels).increment(1);
+    }
+
     /// A login failed. No label names the database that was asked for: a stranger chooses that text.
     pub fn login_refused() {
         metrics::counter!("pgherd_client_logins_total", "database" => "", "result" => "refused")
             .increment(1);
     }
+}
+
+/// So much memory of the process is resident.
+pub fn resident_bytes(bytes: u64) {
+    // Memory is far below 2^52 bytes, where a float stops counting.
+    #[allow(clippy::cast_precision_loss)]
+    metrics::gauge!("pgherd_resident_bytes").set(bytes as f64);
 }
 
 /// What one pool counts; the labels are database and shard (and user in the log only: users may be many).

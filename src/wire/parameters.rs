@@ -2,6 +2,8 @@
 //!
 //! Does not know which settings exist, nor what becomes of them.
 
+use std::collections::BTreeSet;
+
 use super::startup::{Pair, StartupError};
 
 /// Options of the protocol itself, which are negotiated.
@@ -107,6 +109,27 @@ impl Parameters {
         self.get("options").map_or(Ok(Vec::new()), parse_options)
     }
 
+    /// The same without those of these names (in lower case), inside `options` too.
+    ///
+    /// # Errors
+    /// [`StartupError::BadOption`].
+    pub fn without(&self, names: &BTreeSet<String>) -> Result<Parameters, StartupError> {
+        let is_kept = |(name, _): &(String, String)| !names.contains(&name.to_ascii_lowercase());
+        let mut kept = self.clone();
+        kept.others.retain(is_kept);
+        let mut options = kept.options()?;
+        let given = options.len();
+        options.retain(is_kept);
+        if options.len() < given {
+            kept.others.retain(|(name, _)| name != "options");
+            if !options.is_empty() {
+                kept.others
+                    .push(("options".into(), write_options(&options)));
+            }
+        }
+        Ok(kept)
+    }
+
     /// # Errors
     /// [`StartupError::BadValue`], where `replication` is neither a boolean nor `database`.
     pub fn replication(&self) -> Result<Replication, StartupError> {
@@ -152,6 +175,21 @@ pub fn parse_options(options: &str) -> Result<Vec<(String, String)>, StartupErro
         }
     }
     Ok(settings)
+}
+
+/// The opposite of [`parse_options`].
+fn write_options(settings: &[(String, String)]) -> String {
+    let mut options = String::new();
+    for (name, value) in settings {
+        options.push_str(if options.is_empty() { "-c " } else { " -c " });
+        for character in name.chars().chain(['=']).chain(value.chars()) {
+            if character == '\\' || character.is_whitespace() {
+                options.push('\\');
+            }
+            options.push(character);
+        }
+    }
+    options
 }
 
 fn split_options(options: &str) -> Vec<String> {

@@ -14,6 +14,11 @@
 pub mod client;
 pub mod proxy;
 
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,6 +125,45 @@ pub fn psql(dsn: &str, sql: &str) -> Psql {
             .trim_end()
             .to_owned(),
     }
+}
+
+/// Lets a server offer TLS with this certificate; it takes clients' certificates of this root.
+pub fn encrypt(server: &Server, cert: &Path, key: &Path, root: &Path) {
+    let data = server.data_dir();
+    let owner = fs::metadata(&data).unwrap();
+    for (from, name) in [
+        (cert, "server.crt"),
+        (key, "server.key"),
+        (root, "root.crt"),
+    ] {
+        let to = data.join(name);
+        fs::copy(from, &to).unwrap();
+        fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
+        chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    for setting in ["ssl_ca_file = 'root.crt'", "ssl = on"] {
+        sql(server, "postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
+    sql(server, "postgres", "SELECT pg_reload_conf()");
+    until("ssl is on", || sql(server, "postgres", "SHOW ssl") == "on");
+}
+
+/// A PostgreSQL program of the very version that this server runs.
+pub fn program(server: &Server, name: &str) -> Command {
+    let exe = format!("/proc/{}/exe", server.pid().unwrap());
+    let postgres = std::fs::read_link(exe).unwrap();
+    Command::new(postgres.with_file_name(name))
+}
+
+/// Status line and body of an HTTP answer.
+pub fn get(port: u16, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.lines().next().unwrap().to_owned();
+    (status, body.to_owned())
 }
 
 /// Polls until it is so; for things that happen without telling.

@@ -49,7 +49,8 @@ pub(super) async fn log_in(stream: Stream, login: Login<'_>) -> Result<Ready, Co
     conversation.finish().await
 }
 
-/// The start-up message: the client's parameters first, then those of the connection string that it did not give.
+/// The start-up message: the client's parameters first, then those of the connection string that it did not give. Of
+/// `options` both have theirs.
 fn startup_message(login: Login<'_>) -> Result<BytesMut, ConnectError> {
     let dsn = login.dsn;
     let mut parameters = vec![("user", login.user), ("database", dsn.dbname.as_str())];
@@ -60,15 +61,22 @@ fn startup_message(login: Login<'_>) -> Result<BytesMut, ConnectError> {
             .copied()
             .filter(|(name, _)| !matches!(*name, "user" | "database")),
     );
-    let defaults = [
-        ("application_name", dsn.application_name.as_deref()),
-        ("options", dsn.options.as_deref()),
-    ];
-    for (name, value) in defaults {
-        if let Some(value) = value
-            && !parameters.iter().any(|(known, _)| *known == name)
-        {
-            parameters.push((name, value));
+    if let Some(name) = &dsn.application_name
+        && !parameters
+            .iter()
+            .any(|(known, _)| *known == "application_name")
+    {
+        parameters.push(("application_name", name));
+    }
+    let options;
+    if let Some(ours) = &dsn.options {
+        match parameters.iter_mut().find(|(known, _)| *known == "options") {
+            // Each word of them counts, and of equal names the last.
+            Some((_, theirs)) => {
+                options = format!("{ours} {theirs}");
+                *theirs = &options;
+            }
+            None => parameters.push(("options", ours)),
         }
     }
     let mut message = BytesMut::new();
