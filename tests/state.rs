@@ -180,7 +180,11 @@ const PINS: &[(&str, &str, &str)] = &[
         "CLOSE c",
     ),
     ("PREPARE p AS SELECT 5", "EXECUTE p", "DEALLOCATE p"),
-    ("LISTEN herd", "SELECT 1", "UNLISTEN *"),
+    (
+        "DO $$BEGIN EXECUTE 'LIS' || 'TEN herd'; END$$",
+        "SELECT 1",
+        "UNLISTEN *",
+    ),
     (
         "CREATE FUNCTION pg_temp.f() RETURNS int RETURN 4",
         "SELECT pg_temp.f()",

@@ -5,6 +5,8 @@
 
 pub mod connect;
 pub mod control;
+pub mod listener;
+pub mod mailbox;
 pub mod pool;
 pub mod pools;
 pub mod replies;

@@ -24,8 +24,8 @@ use crate::names::{DatabaseName, ShardName};
 use crate::telemetry::{PoolFigures, PoolMetrics};
 
 /// First pause after a failed login; it doubles with every further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How often idle connections are looked over for age.
 const LOOK_OVER: Duration = Duration::from_secs(1);
 /// A connection that was given back less than this ago is lent again without a look at it.
@@ -592,7 +592,7 @@ impl Drop for Connecting {
 }
 
 /// Waiting does not help: the server answered, and it was no.
-fn is_final(error: &ConnectError) -> bool {
+pub(super) fn is_final(error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused { sqlstate, .. } => !matches!(
             *sqlstate,
@@ -605,7 +605,7 @@ fn is_final(error: &ConnectError) -> bool {
     }
 }
 
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }
 

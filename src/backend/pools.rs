@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 
 use super::connect::{ConnectError, Encryption};
+use super::listener::Hub;
 use super::pool::{Login, Pool};
 use crate::config::{Database, PoolSettings, Secret, Users};
 use crate::names::{ShardId, UserName};
@@ -18,6 +19,7 @@ const DESCRIBING_CONNECTIONS: u32 = 2;
 enum Purpose {
     Statements,
     Describing,
+    Listening,
 }
 
 /// All pools of a database.
@@ -29,6 +31,8 @@ pub struct Pools {
     /// How the primary of each shard wants TLS.
     encryption: Vec<Encryption>,
     made: Mutex<HashMap<(ShardId, UserName, Purpose), Arc<Pool>>>,
+    /// What listens, by user and encoding.
+    hubs: Mutex<HashMap<(UserName, String), Arc<Hub>>>,
 }
 
 impl Pools {
@@ -51,6 +55,7 @@ impl Pools {
             background,
             encryption,
             made: Mutex::default(),
+            hubs: Mutex::default(),
         })
     }
 
@@ -85,37 +90,68 @@ impl Pools {
         purpose: Purpose,
         settings: PoolSettings,
     ) -> Option<Arc<Pool>> {
-        let configured = self.database.shards.get(shard.index())?;
-        let dsn = &configured.primary;
-        // Everybody logs in as the forced user, and shares its pool.
-        let login_user = dsn
-            .user
-            .as_deref()
-            .map_or_else(|| user.clone(), UserName::from);
+        let login_user = self.login_user(shard, user)?;
         let key = (shard, login_user.clone(), purpose);
         let mut pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
         }
+        let login = self.login(shard, &login_user, purpose)?;
+        let pool = Pool::start(login, settings, self.workers, self.background.clone());
+        pools.insert(key, Arc::clone(&pool));
+        Some(pool)
+    }
+
+    /// What listens for this user's clients that read this encoding, on the first shard.
+    #[must_use]
+    pub fn hub(&self, user: &UserName, encoding: &str) -> Option<Arc<Hub>> {
+        let shard = ShardId(0);
+        let login_user = self.login_user(shard, user)?;
+        let key = (login_user.clone(), encoding.to_owned());
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hub) = hubs.get(&key) {
+            return Some(Arc::clone(hub));
+        }
+        let hub = Arc::new(Hub::new(
+            self.login(shard, &login_user, Purpose::Listening)?,
+            encoding.to_owned(),
+            self.database.pool.clone(),
+            self.background.clone(),
+        ));
+        hubs.insert(key, Arc::clone(&hub));
+        Some(hub)
+    }
+
+    /// Everybody logs in as the forced user, and shares its pool.
+    fn login_user(&self, shard: ShardId, user: &UserName) -> Option<UserName> {
+        let forced = &self.database.shards.get(shard.index())?.primary.user;
+        Some(
+            forced
+                .as_deref()
+                .map_or_else(|| user.clone(), UserName::from),
+        )
+    }
+
+    fn login(&self, shard: ShardId, user: &UserName, purpose: Purpose) -> Option<Login> {
+        let configured = self.database.shards.get(shard.index())?;
+        let dsn = &configured.primary;
         let secret = match &dsn.password {
             Some(password) => Some(Secret::Plain(password.clone())),
-            None => self.users.secret(login_user.as_str()).cloned(),
+            None => self.users.secret(user.as_str()).cloned(),
         };
-        let login = Login {
+        Some(Login {
             database: self.database.name.clone(),
             shard: configured.name.clone(),
             dsn: Arc::clone(dsn),
             encryption: self.encryption.get(shard.index())?.clone(),
-            user: login_user.as_str().to_owned(),
+            user: user.as_str().to_owned(),
             secret,
             purpose: match purpose {
                 Purpose::Statements => "statements",
                 Purpose::Describing => "describing",
+                Purpose::Listening => "listening",
             },
-        };
-        let pool = Pool::start(login, settings, self.workers, self.background.clone());
-        pools.insert(key, Arc::clone(&pool));
-        Some(pool)
+        })
     }
 
     /// All pools that were made so far.
@@ -132,6 +168,10 @@ impl Pools {
     pub fn close(&self) {
         for pool in self.all() {
             pool.close();
+        }
+        let hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        for hub in hubs.values() {
+            hub.close();
         }
     }
 }

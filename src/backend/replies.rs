@@ -6,7 +6,7 @@
 //! means that we no longer know whose reply it is: an error, and the connection is closed.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -183,6 +183,8 @@ pub struct Replies {
     pub outdated_plan: bool,
     /// ErrorResponses that the server sent, hidden ones too.
     errors: u64,
+    /// Notifications on these channels reach the client in another way.
+    pub quiet_channels: BTreeSet<Vec<u8>>,
 }
 
 /// Parameters that are not told one by one, since they will change again.
@@ -220,6 +222,7 @@ impl Default for Replies {
             muted: None,
             outdated_plan: false,
             errors: 0,
+            quiet_channels: BTreeSet::new(),
         }
     }
 }
@@ -377,8 +380,9 @@ impl Replies {
                 at += header.frame_bytes;
                 continue;
             }
-            if whole.is_none() && must_be_whole(header.tag) && header.frame_bytes <= WHOLE_BYTES_MAX
-            {
+            let must_be_whole = must_be_whole(header.tag)
+                || (header.tag == b'A' && !self.quiet_channels.is_empty());
+            if whole.is_none() && must_be_whole && header.frame_bytes <= WHOLE_BYTES_MAX {
                 break;
             }
             let end = at + whole.map_or(rest.len(), <[u8]>::len);
@@ -441,6 +445,7 @@ impl Replies {
         }
         match tag {
             b'D' | b'd' | b'H' | b'W' | b'c' | b'V' | b't' | b'N' => Ok(shown),
+            b'A' if self.is_quiet(whole)? => Ok(Verdict::Hide),
             b'A' => Ok(Verdict::Forward),
             b'1' => self.settle(tag, |front| match front {
                 Expect::Parse(_) => Some(Verdict::Forward),
@@ -498,6 +503,15 @@ impl Replies {
                 what: "was not expected from a logged-in server",
             }),
         }
+    }
+
+    fn is_quiet(&self, notification: Option<&[u8]>) -> Result<bool, FrameError> {
+        let body = notification.and_then(|whole| whole.get(HEADER_BYTES..));
+        let Some(body) = body.filter(|_| !self.quiet_channels.is_empty()) else {
+            return Ok(false);
+        };
+        let channel = decode::notification(body)?.channel;
+        Ok(self.quiet_channels.contains(channel))
     }
 
     /// The reply settles the first expectation, or nothing we know of.

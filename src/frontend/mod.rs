@@ -4,6 +4,7 @@
 mod database;
 mod greeting;
 mod handshake;
+mod listening;
 mod session;
 mod sharded;
 mod single;

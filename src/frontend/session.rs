@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::database::{Database, Gate};
+use super::listening::Listening;
 use super::sharded::Sharded;
 use super::state::SessionState;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use super::trouble::{End, SessionError, Trouble};
-use crate::backend::pool::Pool;
+use crate::backend::pool::{Pool, PoolError};
 use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::Settings;
@@ -68,6 +69,8 @@ pub(super) struct Session {
     pub skipping: bool,
     pub sharded: Sharded,
     pub state: SessionState,
+    /// What it listens to, if it does.
+    pub(super) listening: Option<Box<Listening>>,
     /// The pools of this user, by shard, as far as they were needed.
     pools: Vec<Option<Arc<Pool>>>,
 }
@@ -102,6 +105,7 @@ impl Session {
             skipping: false,
             sharded: Sharded::default(),
             state,
+            listening: None,
             pools,
         }
     }
@@ -205,6 +209,13 @@ impl Session {
             if self.must_ask() {
                 return Poll::Ready(Ok(()));
             }
+            if self.listening.is_some() && self.takes_notifications() {
+                match self.client.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Broken(error).into())),
+                    Poll::Pending => {}
+                }
+            }
             let mut backlog = self.client.unsent_bytes();
             if let Some(held) = &mut self.held {
                 if self.pinned.is_none() && held.server.is_idle() {
@@ -241,7 +252,7 @@ impl Session {
     }
 
     /// Nothing is owed to the client and it has no transaction.
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.transaction.is_idle() && self.held.as_ref().is_none_or(|held| held.server.is_idle())
     }
 
@@ -272,8 +283,9 @@ impl Session {
     }
 
     pub fn give_back(&mut self) {
-        if let Some(held) = self.held.take() {
+        if let Some(mut held) = self.held.take() {
             self.entry.gave_back();
+            held.server.replies.quiet_channels.clear();
             held.pool.give_back(held.server);
         }
     }
@@ -308,33 +320,9 @@ impl Session {
         Ok(pool)
     }
 
-    /// A cancel request of the client ends the waiting, and so does its leaving.
     async fn wait_for_server(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
-        let (entry, client) = (&self.entry, &mut self.client);
-        let mut checkout = std::pin::pin!(pool.checkout(&self.worker));
-        let mut waits = false;
-        let server = std::future::poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
-                    return Poll::Ready(server.map_err(Trouble::from));
-                }
-                if !waits {
-                    waits = true;
-                    entry.waits(true);
-                }
-                if entry.is_cancelled() {
-                    return Poll::Ready(Err(SessionError::Cancelled.into()));
-                }
-                if let Err(error) = ready!(execute::poll_presence(cx, client)) {
-                    return Poll::Ready(Err(End::Broken(error).into()));
-                }
-            }
-        })
-        .await;
-        if waits {
-            self.entry.waits(false);
-        }
-        server
+        let checkout = pool.checkout(&self.worker);
+        watching(&self.entry, &mut self.client, checkout).await
     }
 
     /// Borrows a server of this shard, with the client's settings in force on it.
@@ -518,4 +506,36 @@ impl Session {
         })
         .await;
     }
+}
+
+/// A cancel request of the client ends the waiting, and so does its leaving.
+pub(super) async fn watching<T>(
+    entry: &Registered,
+    client: &mut Channel,
+    work: impl Future<Output = Result<T, PoolError>>,
+) -> Result<T, Trouble> {
+    let mut work = std::pin::pin!(work);
+    let mut waits = false;
+    let done = std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(done.map_err(Trouble::from));
+            }
+            if !waits {
+                waits = true;
+                entry.waits(true);
+            }
+            if entry.is_cancelled() {
+                return Poll::Ready(Err(SessionError::Cancelled.into()));
+            }
+            if let Err(error) = ready!(execute::poll_presence(cx, client)) {
+                return Poll::Ready(Err(End::Broken(error).into()));
+            }
+        }
+    })
+    .await;
+    if waits {
+        entry.waits(false);
+    }
+    done
 }

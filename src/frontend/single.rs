@@ -100,7 +100,7 @@ impl Session {
         if !self.transaction.is_idle() {
             return self.query_without_server(text);
         }
-        if drops_statements(text) {
+        if drops_statements(text) || (self.listening.is_some() && !scan::is_plain_query(text)) {
             // Only on a sound transaction.
             self.settle().await?;
             if self.is_skipping() {
@@ -122,6 +122,9 @@ impl Session {
             encode::ready_for_query(&mut answer, status);
             self.answer(answer);
             return Ok(());
+        }
+        if self.may_listen() {
+            self.listen_ahead(text).await?;
         }
         let rereads = std::mem::take(&mut self.rereads);
         let held = self.hold(ONLY).await?;
@@ -206,6 +209,7 @@ impl Session {
         {
             tail = DEALLOCATE_SCRAP;
         }
+        self.parse_ahead(parse.text).await?;
         if std::mem::take(&mut self.rereads) {
             self.hold(ONLY).await?.server.forgets_all();
         }
@@ -315,11 +319,16 @@ impl Session {
             if traces.drops && !self.is_in_failed_transaction() {
                 dropped = self.statements.text(names.statement).map(<[u8]>::to_vec);
             }
-            self.hold(ONLY).await?;
+        }
+        if self.may_listen() {
+            let text = self.statements.text(names.statement).map(<[u8]>::to_vec);
+            self.listen_ahead(&text.unwrap_or_default()).await?;
+        }
+        self.hold(ONLY).await?;
+        if self.statements.traces(names.statement).is_some() {
             self.forget_foreign_sequences();
             self.mute_parameters();
         }
-        self.hold(ONLY).await?;
         let server_name = self.ensure_statement(names.statement).await?;
         let rereads = std::mem::take(&mut self.rereads);
         if let Some(held) = &mut self.held {

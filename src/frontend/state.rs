@@ -39,10 +39,9 @@ const CAUSES: &[&str] = &[
     "an advisory lock",
     "a cursor WITH HOLD",
     "PREPARE",
-    "LISTEN",
 ];
 
-/// Reads what the session has on its server: settings as `s`, causes to stay as `c`.
+/// Reads what the session has on its server: settings as `s`, causes to stay as `c`, channels it listens to as `l`.
 const QUESTION: &str = "\
 SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source = 'session' \
 UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none' \
@@ -56,7 +55,7 @@ UNION ALL SELECT 'c', 'an advisory lock', '' WHERE EXISTS (SELECT FROM pg_catalo
  WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()) \
 UNION ALL SELECT 'c', 'a cursor WITH HOLD', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
 UNION ALL SELECT 'c', 'PREPARE', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) \
-UNION ALL SELECT 'c', 'LISTEN', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
+UNION ALL SELECT 'l', channel, '' FROM pg_catalog.pg_listening_channels() AS channel";
 
 /// What the session remembers of its own state.
 #[derive(Default)]
@@ -77,6 +76,10 @@ pub(super) struct SessionState {
     told: bool,
     /// The next server may know values of sequences that it gave to others.
     foreign_sequences: bool,
+    /// Channels that the next text may listen to.
+    pub(super) wanted: Vec<Vec<u8>>,
+    /// Channels for which its own server listens.
+    pub(super) own_channels: BTreeSet<Vec<u8>>,
 }
 
 impl SessionState {
@@ -129,6 +132,7 @@ impl Session {
                 // In a transaction it is an error.
                 self.pinned.is_none()
                     && self.held.is_none()
+                    && self.listening.is_none()
                     && *self.settings == *self.state.startup
             }
             _ => false,
@@ -151,6 +155,9 @@ impl Session {
         let state = &mut self.state;
         state.asks |= traces.asks;
         state.custom.extend(traces.custom.iter().cloned());
+        if self.pinned != Some(SESSION_MODE) {
+            state.wanted.clone_from(&traces.listens);
+        }
         for name in &traces.resets {
             state
                 .restore
@@ -227,7 +234,7 @@ impl Session {
 
     /// The transaction has ended, and the server must be asked what it left.
     pub(super) fn must_ask(&self) -> bool {
-        self.state.asks
+        (self.state.asks || self.listens_through_server())
             && self.pinned != Some(SESSION_MODE)
             && self.held.as_ref().is_some_and(|held| held.server.is_idle())
     }
@@ -236,6 +243,7 @@ impl Session {
     /// statement that made it is `in_flight` itself, the client is told that it failed, so nothing is missing.
     pub(super) fn loses_unread_state(&mut self, in_flight: bool) -> bool {
         let overtaken = std::mem::take(&mut self.state.overtaken);
+        self.forget_unsure_channels();
         std::mem::take(&mut self.state.asks) && (overtaken || !in_flight)
     }
 
@@ -244,8 +252,16 @@ impl Session {
         self.state.overtaken |= self.state.asks;
     }
 
+    /// The server has state that it was not asked for yet, besides that of the statement at hand.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.state.overtaken
+    }
+
     /// Asks the server what is in force, and keeps it only where it must.
     pub(super) async fn read_state(&mut self) -> Result<(), Trouble> {
+        if !self.state.asks {
+            return self.stop_server_listening().await;
+        }
         let question = self.question();
         for _ in 0..TRIES_MAX {
             let Some(held) = &mut self.held else {
@@ -264,6 +280,7 @@ impl Session {
             }
         }
         self.state.asks = false;
+        self.forget_unsure_channels();
         self.state.untold = Some("a state that could not be read");
         self.pin("a state that could not be read");
         Ok(())
@@ -320,7 +337,9 @@ impl Session {
                 encode::parameter_status(self.client.outbox(), &pair.0, &pair.1);
             }
         }
-        if let Some(cause) = self.state.untold.or(found.cause) {
+        let cause = self.state.untold.or(found.cause);
+        let cause = self.keep_channels(found.channels, cause).await?;
+        if let Some(cause) = cause {
             self.pin(cause);
         } else {
             self.pinned = None;
@@ -369,6 +388,7 @@ impl Session {
 struct Found {
     settings: Vec<(String, String)>,
     cause: Option<&'static str>,
+    channels: BTreeSet<Vec<u8>>,
 }
 
 impl Found {
@@ -394,6 +414,10 @@ impl Found {
 
     fn row(&mut self, body: &[u8]) -> Result<(), FrameError> {
         let columns = decode::data_row(body)?;
+        if let [Some(b"l"), Some(channel), _] = columns.as_slice() {
+            self.channels.insert(channel.to_vec());
+            return Ok(());
+        }
         let text = |at: usize| {
             let value = columns.get(at).copied().flatten().unwrap_or_default();
             std::str::from_utf8(value).map(str::to_owned)

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
+use super::listen;
 use super::scan::{self, Verb, is_single, split, verb};
 use super::verb::Discard;
 
@@ -30,6 +31,8 @@ pub struct Traces {
     pub drops: bool,
     /// Asks for a value that a sequence gave to this session.
     pub sequences: bool,
+    /// Channels that it may listen to.
+    pub listens: Vec<Vec<u8>>,
 }
 
 /// How a query reaches the session.
@@ -85,6 +88,9 @@ pub fn traces(text: &[u8]) -> Option<Box<Traces>> {
         }
     }
     traces.asks |= traces.words(text);
+    if traces.asks && !plain {
+        traces.listens = listen::channels(text);
+    }
     (traces != Traces::default()).then(|| Box::new(traces))
 }
 

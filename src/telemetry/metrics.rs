@@ -106,6 +106,30 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Sessions that began to keep their server connection, by cause.",
     ),
     (
+        "pgherd_subscriptions",
+        Kind::Gauge,
+        Unit::Count,
+        "Channels that clients listen to, counted for each client.",
+    ),
+    (
+        "pgherd_notifications_total",
+        Kind::Counter,
+        Unit::Count,
+        "Notifications passed on to clients that listen.",
+    ),
+    (
+        "pgherd_notifications_dropped_total",
+        Kind::Counter,
+        Unit::Count,
+        "Notifications that a client did not take in time, so that it lost them.",
+    ),
+    (
+        "pgherd_listener_reconnects_total",
+        Kind::Counter,
+        Unit::Count,
+        "Connections that listen which were lost and made again; clients may have missed notifications.",
+    ),
+    (
         "pgherd_refusals_total",
         Kind::Counter,
         Unit::Count,
@@ -269,6 +293,28 @@ impl DatabaseMetrics {
     pub fn login_refused() {
         metrics::counter!("pgherd_client_logins_total", "database" => "", "result" => "refused")
             .increment(1);
+    }
+}
+
+/// What the connections that listen count for one database.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    pub subscriptions: Gauge,
+    pub delivered: Counter,
+    pub dropped: Counter,
+    pub reconnects: Counter,
+}
+
+impl ListenerMetrics {
+    #[must_use]
+    pub fn new(database: &str) -> Self {
+        let database = || database.to_owned();
+        Self {
+            subscriptions: metrics::gauge!("pgherd_subscriptions", "database" => database()),
+            delivered: metrics::counter!("pgherd_notifications_total", "database" => database()),
+            dropped: metrics::counter!("pgherd_notifications_dropped_total", "database" => database()),
+            reconnects: metrics::counter!("pgherd_listener_reconnects_total", "database" => database()),
+        }
     }
 }
 

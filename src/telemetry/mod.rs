@@ -7,4 +7,6 @@ mod logs;
 mod metrics;
 
 pub use logs::start_logs;
-pub use metrics::{DatabaseMetrics, Exporter, METRICS, PoolFigures, PoolMetrics, Tally};
+pub use metrics::{
+    DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, Tally,
+};
