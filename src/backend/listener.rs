@@ -22,6 +22,7 @@ use super::pool::{BACKOFF_MAX, BACKOFF_MIN, Login, PoolError, is_final, jittered
 use super::server::Lost;
 use super::worker::with_scratch;
 use crate::config::PoolSettings;
+use crate::error::Report;
 use crate::telemetry::ListenerMetrics;
 use crate::wire::channel::Channel;
 use crate::wire::decode;
@@ -53,9 +54,13 @@ pub struct Hub {
 #[derive(Default)]
 struct State {
     channels: HashMap<Box<[u8]>, Subscribed>,
+    /// For the server, while there is a connection.
     to_say: VecDeque<Said>,
+    connected: bool,
     /// Channels that were lost with a connection and are not listened to again.
     missed: usize,
+    /// Those that were lost since everything was right, of which some may be back.
+    untold: bool,
     /// The task that has the connection lives.
     running: bool,
     closed: bool,
@@ -66,7 +71,7 @@ struct Subscribed {
     subscribers: Vec<Arc<Mailbox>>,
     /// The server listens for it.
     confirmed: bool,
-    /// It did, on a connection that was lost.
+    /// It did, on a connection that was lost, and the subscribers were not told yet.
     missed: bool,
     waiting: Vec<oneshot::Sender<Outcome>>,
 }
@@ -192,7 +197,9 @@ impl Hub {
             // Numbers are unique in the process: a mailbox may have mail of several hubs.
             static LAST: AtomicU64 = AtomicU64::new(0);
             let id = ChannelId(LAST.fetch_add(1, Ordering::Relaxed));
-            state.to_say.push_back(Said::Listen(id, name.into()));
+            if state.connected {
+                state.to_say.push_back(Said::Listen(id, name.into()));
+            }
             Subscribed {
                 id,
                 subscribers: Vec::new(),
@@ -234,9 +241,12 @@ impl Hub {
             .retain(|mailbox| !Arc::ptr_eq(mailbox, &subscription.mailbox));
         if channel.subscribers.is_empty() {
             state.remove(&subscription.name);
-            let name = subscription.name.clone();
-            state.to_say.push_back(Said::Unlisten(name));
-            self.work.notify_one();
+            if state.connected {
+                let name = subscription.name.clone();
+                state.to_say.push_back(Said::Unlisten(name));
+                self.work.notify_one();
+            }
+            self.tell_if_restored(&mut state);
         }
     }
 
@@ -311,15 +321,18 @@ impl Hub {
 
     fn lost(&self, error: &Lost) {
         tracing::warn!(
-            database = %self.login.database, user = %self.login.user, %error,
+            database = %self.login.database, user = %self.login.user, %error, detail = error.detail(),
             "the connection that listens was lost"
         );
-        let mut state = self.state();
-        let state = &mut *state;
-        for channel in state.channels.values_mut() {
-            if std::mem::take(&mut channel.confirmed) && !channel.missed {
-                channel.missed = true;
-                state.missed += 1;
+        self.state().lose();
+    }
+
+    /// Everybody is told at once, and once, when everything is listened to again.
+    fn tell_if_restored(&self, state: &mut State) {
+        if let Some(told) = state.restored() {
+            self.metrics.reconnects.increment(1);
+            for mailbox in told {
+                mailbox.put_gap();
             }
         }
     }
@@ -330,7 +343,7 @@ impl Hub {
             hub: self,
             server: Channel::new(stream),
             said: VecDeque::new(),
-            failed: false,
+            error: None,
         };
         // Silence is what this connection is for. Servers before 14 do not know the setting, and do not mind silence.
         conversation.say(Said::Other("SET idle_session_timeout = 0"));
@@ -360,6 +373,7 @@ impl Hub {
     fn begin_anew(&self) {
         let mut state = self.state();
         let state = &mut *state;
+        state.connected = true;
         state.to_say.clear();
         for (name, channel) in &state.channels {
             let said = Said::Listen(channel.id, name.clone());
@@ -374,42 +388,31 @@ impl Hub {
     /// The server listens to this channel.
     fn confirm(&self, id: ChannelId, name: &[u8]) {
         let mut state = self.state();
-        let Some(channel) = state.of_id(id, name) else {
+        let state = &mut *state;
+        let Some(channel) = state.channels.get_mut(name) else {
             return;
         };
+        if channel.id != id {
+            return;
+        }
         channel.confirmed = true;
         for waiting in channel.waiting.drain(..) {
             // One that gave up needs no answer.
             let _ = waiting.send(Outcome::Listening);
         }
-        if !channel.missed {
-            return;
-        }
-        state.missed -= 1;
-        if state.missed > 0 {
-            return;
-        }
-        // All are back: everybody is told at once, and once.
-        self.metrics.reconnects.increment(1);
-        let mut told = Vec::new();
-        for channel in state.channels.values_mut() {
-            if std::mem::take(&mut channel.missed) {
-                told.extend(channel.subscribers.iter());
-            }
-        }
-        told.sort_unstable_by_key(|mailbox| Arc::as_ptr(mailbox));
-        told.dedup_by_key(|mailbox| Arc::as_ptr(mailbox));
-        for mailbox in told {
-            mailbox.put_gap();
-        }
+        state.missed -= usize::from(channel.missed);
+        self.tell_if_restored(state);
     }
 
     /// The server does not listen to this channel. `false`: it did before, so the connection is of no use.
     fn refused(&self, id: ChannelId, name: &[u8]) -> bool {
         let mut state = self.state();
-        let Some(channel) = state.of_id(id, name) else {
+        let Some(channel) = state.channels.get_mut(name) else {
             return true;
         };
+        if channel.id != id {
+            return true;
+        }
         if channel.missed {
             return false;
         }
@@ -439,16 +442,38 @@ impl Hub {
 }
 
 impl State {
-    fn of_id(&mut self, id: ChannelId, name: &[u8]) -> Option<&mut Subscribed> {
-        self.channels
-            .get_mut(name)
-            .filter(|channel| channel.id == id)
-    }
-
     fn remove(&mut self, name: &[u8]) {
         if let Some(channel) = self.channels.remove(name) {
-            self.missed -= usize::from(channel.missed);
+            self.missed -= usize::from(channel.missed && !channel.confirmed);
         }
+    }
+
+    /// The connection is gone.
+    fn lose(&mut self) {
+        self.connected = false;
+        for channel in self.channels.values_mut() {
+            if std::mem::take(&mut channel.confirmed) {
+                channel.missed = true;
+                self.missed += 1;
+                self.untold = true;
+            }
+        }
+    }
+
+    /// Who has missed something, once everything is listened to again.
+    fn restored(&mut self) -> Option<Vec<Arc<Mailbox>>> {
+        if self.missed > 0 || !std::mem::take(&mut self.untold) {
+            return None;
+        }
+        let mut told = Vec::new();
+        for channel in self.channels.values_mut() {
+            if std::mem::take(&mut channel.missed) {
+                told.extend(channel.subscribers.iter().cloned());
+            }
+        }
+        told.sort_unstable_by_key(Arc::as_ptr);
+        told.dedup_by_key(|mailbox| Arc::as_ptr(mailbox));
+        Some(told)
     }
 }
 
@@ -458,8 +483,8 @@ struct Conversation<'a> {
     server: Channel,
     /// What is not answered yet.
     said: VecDeque<Said>,
-    /// The answer that is under way has an error.
-    failed: bool,
+    /// The error in the answer that is under way.
+    error: Option<String>,
 }
 
 impl Conversation<'_> {
@@ -481,7 +506,9 @@ impl Conversation<'_> {
                 return Poll::Ready(Err(Lost::Io(error)));
             }
             match with_scratch(|scratch| self.server.poll_receive(cx, scratch)) {
-                Poll::Ready(Ok(0)) => Poll::Ready(Err(Lost::Closed { last_words: None })),
+                Poll::Ready(Ok(0)) => Poll::Ready(Err(Lost::Closed {
+                    last_words: self.error.take(),
+                })),
                 Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(Lost::Io(error))),
                 Poll::Pending => work.as_mut().poll(cx).map(|()| Ok(false)),
@@ -506,7 +533,7 @@ impl Conversation<'_> {
                     let notification = decode::notification(frame.body)?;
                     self.hub.deliver(notification.channel, frame.whole);
                 }
-                b'E' => self.failed = true,
+                b'E' => self.error = Some(words(frame.body)?),
                 b'Z' => self.answered()?,
                 _ => {}
             }
@@ -515,12 +542,12 @@ impl Conversation<'_> {
     }
 
     fn answered(&mut self) -> Result<(), Lost> {
-        let failed = std::mem::take(&mut self.failed);
+        let error = self.error.take();
         if let Some(Said::Listen(id, name)) = self.said.pop_front() {
-            if !failed {
+            if error.is_none() {
                 self.hub.confirm(id, &name);
             } else if !self.hub.refused(id, &name) {
-                return Err(Lost::Refused { last_words: None });
+                return Err(Lost::Closed { last_words: error });
             }
         }
         Ok(())
@@ -536,6 +563,13 @@ impl Conversation<'_> {
     }
 }
 
+/// What an ErrorResponse says, in short.
+fn words(error: &[u8]) -> Result<String, Lost> {
+    let fields = decode::fields(b'E', error)?;
+    let text = |code| String::from_utf8_lossy(fields.field(code).unwrap_or_default());
+    Ok(format!("{} {}: {}", text(b'S'), text(b'C'), text(b'M')))
+}
+
 /// A command and a name behind it, which may have any bytes.
 #[must_use]
 pub fn named(command: &[u8], name: &[u8]) -> Vec<u8> {
@@ -549,4 +583,72 @@ pub fn named(command: &[u8], name: &[u8]) -> Vec<u8> {
     }
     text.push(b'"');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state that listens to `a` and `b` for one client and to `b` for another.
+    fn state() -> (State, [Arc<Mailbox>; 2]) {
+        let mailbox = || Arc::new(Mailbox::new(std::task::Waker::noop().clone()));
+        let clients = [mailbox(), mailbox()];
+        let mut state = State::default();
+        for (number, name, count) in [(1, b"a", 1), (2, b"b", 2)] {
+            let channel = Subscribed {
+                id: ChannelId(number),
+                subscribers: clients.iter().take(count).cloned().collect(),
+                confirmed: true,
+                missed: false,
+                waiting: Vec::new(),
+            };
+            state.channels.insert(name.as_slice().into(), channel);
+        }
+        (state, clients)
+    }
+
+    fn confirm(state: &mut State, name: &[u8]) {
+        let channel = state.channels.get_mut(name).unwrap();
+        channel.confirmed = true;
+        state.missed -= usize::from(channel.missed);
+    }
+
+    #[test]
+    fn everybody_is_told_once_when_all_is_listened_to_again() {
+        let (mut state, _) = state();
+        assert!(state.restored().is_none());
+        state.lose();
+        confirm(&mut state, b"a");
+        assert!(state.restored().is_none());
+        // Lost again half-way.
+        state.lose();
+        confirm(&mut state, b"b");
+        assert!(state.restored().is_none());
+        confirm(&mut state, b"a");
+        assert_eq!(state.restored().map(|told| told.len()), Some(2));
+        assert!(state.restored().is_none());
+    }
+
+    #[test]
+    fn a_channel_that_nobody_wants_any_more_is_not_waited_for() {
+        for removed in [b"a", b"b"] {
+            let (mut state, clients) = state();
+            state.lose();
+            let other = if removed == b"a" { b"b" } else { b"a" };
+            confirm(&mut state, other);
+            state.remove(removed);
+            let told = state.restored().unwrap();
+            let expected = if removed == b"a" { 2 } else { 1 };
+            assert_eq!(told.len(), expected);
+            assert!(told.iter().any(|mailbox| Arc::ptr_eq(mailbox, &clients[0])));
+            assert_eq!(state.missed, 0);
+            state.remove(other);
+            assert_eq!(state.missed, 0);
+        }
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(named(b"LISTEN ", b"a\"b"), b"LISTEN \"a\"\"b\"");
+    }
 }

@@ -20,6 +20,7 @@ use crate::backend::mailbox::Mailbox;
 use crate::backend::pool::PoolError;
 use crate::backend::replies::Expect;
 use crate::backend::server::Lost;
+use crate::error::SqlState;
 use crate::sql::listen::{Unlisten, unlistened};
 use crate::sql::scan::{self, Verb};
 use crate::wire::decode::Status;
@@ -27,7 +28,7 @@ use crate::wire::decode::Status;
 /// Notifications are passed on until this much waits to be sent to the client.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Times that a server is told to stop listening, since a late cancel request may hit the words.
+/// Times that a server is told something.
 const TRIES_MAX: usize = 3;
 
 /// What a session listens to by way of a hub.
@@ -129,7 +130,8 @@ impl Session {
         {
             // Any other text may not mean to listen, and the session keeps its server if it does.
             let is_listen = only_verb(text) == Verb::Listen;
-            if is_listen || !matches!(trouble, Trouble::Tell(_)) {
+            let is_hubs = matches!(&trouble, Trouble::Tell(report) if report.sqlstate() != SqlState::QUERY_CANCELED);
+            if is_listen || !is_hubs {
                 return Err(trouble);
             }
         }
@@ -236,11 +238,10 @@ impl Session {
         listening.through_server = true;
         self.quieten_server();
         let listen = self.listening.as_ref().map(|it| it.listen_to_all());
-        match self.tell_server(&listen.unwrap_or_default()).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+        match self.tell_server_surely(&listen.unwrap_or_default()).await {
+            Ok(done) => {
                 if let Some(listening) = &mut self.listening {
-                    listening.through_server = false;
+                    listening.through_server = done;
                 }
                 Ok(())
             }
@@ -269,6 +270,16 @@ impl Session {
         Ok(held.server.replies.hidden_error.take().is_none())
     }
 
+    /// The same, and tries again, since a late cancel request may hit the words.
+    async fn tell_server_surely(&mut self, text: &[u8]) -> Result<bool, Lost> {
+        for _ in 0..TRIES_MAX {
+            if self.tell_server(text).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn drop_server(&mut self) {
         if self.held.take().is_some() {
             self.entry.gave_back();
@@ -295,20 +306,14 @@ impl Session {
 
     /// Nothing has changed: the server stops listening and is given back.
     pub(super) async fn stop_server_listening(&mut self) -> Result<(), Trouble> {
-        for _ in 0..TRIES_MAX {
-            match self.tell_server(b"UNLISTEN *").await {
-                Ok(true) => {
-                    if let Some(listening) = &mut self.listening {
-                        listening.through_server = false;
-                    }
-                    self.give_back();
-                    return Ok(());
-                }
-                Ok(false) => {}
-                // It had nothing that the session does not know.
-                Err(_) => break,
+        if let Ok(true) = self.tell_server_surely(b"UNLISTEN *").await {
+            if let Some(listening) = &mut self.listening {
+                listening.through_server = false;
             }
+            self.give_back();
+            return Ok(());
         }
+        // It had nothing that the session does not know.
         self.drop_server();
         Ok(())
     }
@@ -319,7 +324,7 @@ impl Session {
         &mut self,
         listed: BTreeSet<Vec<u8>>,
         cause: Option<&'static str>,
-    ) -> Result<Option<&'static str>, Trouble> {
+    ) -> Option<&'static str> {
         let errors = self.held.as_ref().map(|held| held.server.replies.errors());
         if let Some(listening) = &mut self.listening {
             let ended = std::mem::take(&mut listening.unlistened);
@@ -345,13 +350,9 @@ impl Session {
             }
             self.quieten_server();
         } else {
-            let mut stopped = listed.is_empty();
-            for _ in 0..TRIES_MAX {
-                if stopped {
-                    break;
-                }
-                stopped = self.tell_server(b"UNLISTEN *").await?;
-            }
+            // One that is lost has nothing that the session does not know.
+            let stopped = listed.is_empty()
+                || matches!(self.tell_server_surely(b"UNLISTEN *").await, Ok(true));
             if let Some(listening) = &mut self.listening {
                 listening.through_server = false;
             }
@@ -361,7 +362,7 @@ impl Session {
         }
         let is_done = |listening: &mut Box<Listening>| listening.channels.is_empty();
         self.listening.take_if(is_done);
-        Ok(cause)
+        cause
     }
 
     /// Nobody knows what came of the transaction: what it was about to listen to is forgotten. Where there is a server

@@ -338,7 +338,7 @@ impl Session {
             }
         }
         let cause = self.state.untold.or(found.cause);
-        let cause = self.keep_channels(found.channels, cause).await?;
+        let cause = self.keep_channels(found.channels, cause).await;
         if let Some(cause) = cause {
             self.pin(cause);
         } else {
