@@ -415,7 +415,7 @@ impl Session {
 
     /// The server is gone: the client gets one error for each request that it waits for, and its session lives on. Not
     /// so where the server had state of this session that nobody can bring back, such as a role or a search path.
-    fn server_lost(&mut self, lost: Lost) -> Result<(), End> {
+    pub(super) fn server_lost(&mut self, lost: Lost) -> Result<(), End> {
         let Some(held) = self.held.take() else {
             return Ok(());
         };

@@ -102,9 +102,15 @@ impl Session {
         }
         if drops_statements(text) || (self.listening.is_some() && !scan::is_plain_query(text)) {
             // Only on a sound transaction.
-            self.settle().await?;
+            match self.settle().await {
+                Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
+                settled => settled?,
+            }
             if self.is_skipping() {
                 return Ok(());
+            }
+            if !self.transaction.is_idle() {
+                return self.query_without_server(text);
             }
         }
         if self.notice_text(text) {
