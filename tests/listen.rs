@@ -492,6 +492,28 @@ fn a_client_that_takes_nothing_loses_notifications_and_is_told_so() {
 }
 
 #[test]
+fn a_client_that_takes_its_notifications_late_gets_all_of_them() {
+    let (proxy, name) = started("late", 1);
+    let server = &servers().all()[0];
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("LISTEN a").ok();
+    let mut other = proxy.client(&name, "postgres", "");
+    other.query("LISTEN the_end").ok();
+    for from in [1, 241] {
+        let to = from + 239;
+        let notify = "PERFORM pg_notify('a', i || repeat('x', 7500))";
+        let text = format!("DO $$BEGIN FOR i IN {from}..{to} LOOP {notify}; END LOOP; END$$");
+        sql(server, &name, &text);
+    }
+    sql(server, &name, "NOTIFY the_end");
+    // By now all of them were put into the box of the first.
+    assert_eq!(heard(&mut other), "the_end=");
+    for number in 1..=480 {
+        assert!(heard(&mut client).starts_with(&format!("a={number}x")));
+    }
+}
+
+#[test]
 fn where_nobody_can_listen_the_client_is_told_and_lives_on() {
     let own = servers_with("unreachable", 1);
     let (proxy, name) = started_on(&own.all()[..1], "unreachable", 1);
@@ -524,6 +546,31 @@ fn where_nobody_can_listen_the_client_is_told_and_lives_on() {
     client.query("LISTEN a").ok();
     sql(server, &name, "NOTIFY a, 'x'");
     assert_eq!(heard(&mut client), "a=x");
+}
+
+#[test]
+fn a_server_that_was_away_is_listened_to_again() {
+    let own = servers_with("away", 1);
+    let server = &own.all()[0];
+    let (proxy, name) = started_on(&own.all()[..1], "away", 1);
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("LISTEN a").ok();
+    // What came of it was read before this is answered.
+    client.query("SELECT 1").ok();
+    server.stop();
+    for extended in [false, true] {
+        let answer = ask(&mut client, "LISTEN b", extended);
+        assert!(answer.starts_with("E(57P03"), "{answer}");
+    }
+    server.restart().unwrap();
+    assert_eq!(heard(&mut client), "WARNING 01000");
+    for text in ["NOTIFY b, 'x'", "NOTIFY a, 'x'"] {
+        sql(server, &name, text);
+    }
+    assert_eq!(heard(&mut client), "a=x");
+    client.query("LISTEN b").ok();
+    sql(server, &name, "NOTIFY b, 'y'");
+    assert_eq!(heard(&mut client), "b=y");
 }
 
 #[test]

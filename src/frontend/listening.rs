@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::session::{Held, Session, watching};
 use super::single::{ONLY, only_verb};
@@ -25,8 +26,8 @@ use crate::sql::listen::{Unlisten, unlistened};
 use crate::sql::scan::{self, Verb};
 use crate::wire::decode::Status;
 
-/// Notifications are passed on until this much waits to be sent to the client.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// Notifications that are passed on at once.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// Times that a server is told something.
 const TRIES_MAX: usize = 3;
@@ -377,34 +378,38 @@ impl Session {
         self.quieten_server();
     }
 
-    /// Passes on what was notified, where the client is in no transaction. `true`: there may be more.
-    pub(super) fn takes_notifications(&mut self) -> bool {
+    /// Passes on what was notified, where the client is in no transaction and takes what it is sent.
+    pub(super) fn pass_on_notifications(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(listening) = &self.listening else {
-            return false;
+            return Ok(());
         };
-        if !listening.mailbox.has_mail()
-            || self.skipping
-            || !self.is_at_rest()
-            || self.client.unsent_bytes() >= UNSENT_BYTES_MAX
-        {
-            return false;
+        if !listening.mailbox.has_mail() || self.skipping || !self.is_at_rest() {
+            return Ok(());
+        }
+        if self.client.poll_flush(cx)?.is_pending() {
+            // The socket wakes us.
+            return Ok(());
         }
         if listening.has_unsure_channels() {
             // What would have made it sure was never sent.
             self.forget_unsure_channels();
         }
         let Some(listening) = &self.listening else {
-            return false;
+            return Ok(());
         };
         let level = self.settings.get("client_min_messages").unwrap_or_default();
         let quiet = ["error", "fatal", "panic"];
         let warns = !quiet.iter().any(|quiet| level.eq_ignore_ascii_case(quiet));
         let outbox = self.client.outbox();
-        let limit = outbox.len() + UNSENT_BYTES_MAX;
-        let count = listening.mailbox.take(outbox, limit, warns);
+        let count = listening.mailbox.take(outbox, BATCH_BYTES_MAX, warns);
         if let Some(followed) = listening.channels.values().next() {
             followed.subscription.count_delivered(count);
         }
-        true
+        let has_more = listening.mailbox.has_mail();
+        if self.client.poll_flush(cx)?.is_ready() && has_more {
+            // The others of this worker want their turn, too.
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
     }
 }

@@ -209,12 +209,10 @@ impl Session {
             if self.must_ask() {
                 return Poll::Ready(Ok(()));
             }
-            if self.listening.is_some() && self.takes_notifications() {
-                match self.client.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => continue,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Broken(error).into())),
-                    Poll::Pending => {}
-                }
+            if self.listening.is_some()
+                && let Err(error) = self.pass_on_notifications(cx)
+            {
+                return Poll::Ready(Err(End::Broken(error).into()));
             }
             let mut backlog = self.client.unsent_bytes();
             if let Some(held) = &mut self.held {
