@@ -14,6 +14,7 @@ pub struct SqlState(pub [u8; 5]);
 
 impl SqlState {
     pub const SUCCESSFUL: SqlState = SqlState(*b"00000");
+    pub const WARNING: SqlState = SqlState(*b"01000");
     pub const CONNECTION_FAILURE: SqlState = SqlState(*b"08006");
     pub const TRANSACTION_RESOLUTION_UNKNOWN: SqlState = SqlState(*b"08007");
     pub const PROTOCOL_VIOLATION: SqlState = SqlState(*b"08P01");

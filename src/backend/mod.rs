@@ -6,6 +6,8 @@
 mod between;
 pub mod connect;
 pub mod control;
+pub mod listener;
+pub mod mailbox;
 pub mod pool;
 pub mod pools;
 pub mod replies;

@@ -28,6 +28,7 @@ use crate::telemetry::{PoolFigures, PoolMetrics};
 
 pub use error::{PoolError, Scarcity};
 pub use logins::Lease;
+pub(super) use logins::{BACKOFF_MAX, BACKOFF_MIN, is_final, jittered};
 pub use quotas::{Quota, Quotas};
 
 /// How often idle connections are looked over for age.

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::connect::{self, ConnectError, Encryption};
+use super::listener::Hub;
 use super::pool::{Login, Pool, Quota, Quotas, Shared};
 use super::server::Identity;
 use crate::config::{Config, Database, Dsn, Endpoint, Secret, Users};
@@ -21,6 +22,7 @@ const DESCRIBING_CONNECTIONS: u32 = 2;
 enum Purpose {
     Statements,
     Describing,
+    Listening,
 }
 
 /// What the pools of all databases share.
@@ -79,6 +81,8 @@ pub struct Pools {
     /// How the primary of each shard wants TLS.
     encryption: Vec<Encryption>,
     made: Mutex<HashMap<(ShardId, UserName, Purpose), Arc<Pool>>>,
+    /// What listens, by user and encoding.
+    hubs: Mutex<HashMap<(UserName, String), Arc<Hub>>>,
 }
 
 impl Pools {
@@ -106,6 +110,7 @@ impl Pools {
             background,
             encryption,
             made: Mutex::default(),
+            hubs: Mutex::default(),
         })
     }
 
@@ -134,27 +139,14 @@ impl Pools {
     }
 
     fn find(&self, shard: ShardId, user: &UserName, purpose: Purpose) -> Option<Arc<Pool>> {
-        let configured = self.database.shards.get(shard.index())?;
-        let dsn = &configured.primary;
+        let dsn = &self.database.shards.get(shard.index())?.primary;
         let login_user = login_user(dsn, user);
         let key = (shard, login_user.clone(), purpose);
         let mut pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
         }
-        let secret = self.secret(dsn, &login_user);
-        let login = Login {
-            database: self.database.name.clone(),
-            shard: configured.name.clone(),
-            dsn: Arc::clone(dsn),
-            encryption: self.encryption.get(shard.index())?.clone(),
-            user: login_user.as_str().to_owned(),
-            secret,
-            purpose: match purpose {
-                Purpose::Statements => "statements",
-                Purpose::Describing => "describing",
-            },
-        };
+        let login = self.login(shard, &login_user, purpose)?;
         let mut settings = self.database.pool_of(&login_user).clone();
         let mut quotas = Vec::new();
         match purpose {
@@ -163,7 +155,7 @@ impl Pools {
                 quotas.extend(self.commons.user_quotas.get(&login_user).cloned());
                 quotas.extend(self.commons.hosts(&dsn.hosts));
             }
-            Purpose::Describing => {
+            Purpose::Describing | Purpose::Listening => {
                 settings.size = DESCRIBING_CONNECTIONS.try_into().unwrap_or(settings.size);
                 settings.size_min = 0;
             }
@@ -176,6 +168,45 @@ impl Pools {
         let pool = Pool::start(login, settings, shared, workers, self.background.clone());
         pools.insert(key, Arc::clone(&pool));
         Some(pool)
+    }
+
+    /// What listens for this user's clients that read this encoding, on the first shard.
+    #[must_use]
+    pub fn hub(&self, user: &UserName, encoding: &str) -> Option<Arc<Hub>> {
+        let shard = ShardId(0);
+        let login_user = login_user(&self.database.shards.get(shard.index())?.primary, user);
+        let key = (login_user.clone(), encoding.to_owned());
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hub) = hubs.get(&key) {
+            return Some(Arc::clone(hub));
+        }
+        let hub = Arc::new(Hub::new(
+            self.login(shard, &login_user, Purpose::Listening)?,
+            encoding.to_owned(),
+            self.database.pool_of(&login_user).clone(),
+            self.background.clone(),
+        ));
+        hubs.insert(key, Arc::clone(&hub));
+        Some(hub)
+    }
+
+    fn login(&self, shard: ShardId, user: &UserName, purpose: Purpose) -> Option<Login> {
+        let configured = self.database.shards.get(shard.index())?;
+        let dsn = &configured.primary;
+        let secret = self.secret(dsn, user);
+        Some(Login {
+            database: self.database.name.clone(),
+            shard: configured.name.clone(),
+            dsn: Arc::clone(dsn),
+            encryption: self.encryption.get(shard.index())?.clone(),
+            user: user.as_str().to_owned(),
+            secret,
+            purpose: match purpose {
+                Purpose::Statements => "statements",
+                Purpose::Describing => "describing",
+                Purpose::Listening => "listening",
+            },
+        })
     }
 
     /// What proves this user to the server.
@@ -231,6 +262,10 @@ impl Pools {
     pub fn close(&self) {
         for pool in self.all() {
             pool.close();
+        }
+        let hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        for hub in hubs.values() {
+            hub.close();
         }
     }
 }

@@ -11,7 +11,7 @@ mod muted;
 mod promise;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use crate::error::SqlState;
@@ -83,6 +83,8 @@ pub struct Replies {
     progress: u64,
     /// The statement was cancelled for taking too long: this error stands for the server's.
     pub overdue: Option<Box<[u8]>>,
+    /// Notifications on these channels reach the client in another way.
+    pub quiet_channels: BTreeSet<Vec<u8>>,
 }
 
 enum Verdict<'a> {
@@ -116,6 +118,7 @@ impl Default for Replies {
             descriptions: Descriptions::default(),
             progress: 0,
             overdue: None,
+            quiet_channels: BTreeSet::new(),
         }
     }
 }
@@ -293,10 +296,10 @@ impl Replies {
                 at += header.frame_bytes;
                 continue;
             }
-            if whole.is_none()
-                && (must_be_whole(header.tag) || self.describes(header.tag))
-                && header.frame_bytes <= WHOLE_BYTES_MAX
-            {
+            let must_be_whole = must_be_whole(header.tag)
+                || self.describes(header.tag)
+                || (header.tag == b'A' && !self.quiet_channels.is_empty());
+            if whole.is_none() && must_be_whole && header.frame_bytes <= WHOLE_BYTES_MAX {
                 break;
             }
             let end = at + whole.map_or(rest.len(), <[u8]>::len);
@@ -362,6 +365,7 @@ impl Replies {
         match tag {
             b't' | b'T' | b'n' if self.describes(tag) => self.described(tag, whole),
             b'D' | b'd' | b'H' | b'W' | b'c' | b'V' | b't' | b'N' => Ok(shown),
+            b'A' if self.is_quiet(whole)? => Ok(Verdict::Hide),
             b'A' => Ok(Verdict::Forward),
             b'1' => self.settle(tag, |front| match front {
                 Expect::Parse(_) => Some(Verdict::Forward),
@@ -460,6 +464,15 @@ impl Replies {
         } else {
             Verdict::Forward
         })
+    }
+
+    fn is_quiet(&self, notification: Option<&[u8]>) -> Result<bool, FrameError> {
+        let body = notification.and_then(|whole| whole.get(HEADER_BYTES..));
+        let Some(body) = body.filter(|_| !self.quiet_channels.is_empty()) else {
+            return Ok(false);
+        };
+        let channel = decode::notification(body)?.channel;
+        Ok(self.quiet_channels.contains(channel))
     }
 
     /// The reply settles the first expectation, or nothing we know of.

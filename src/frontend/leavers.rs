@@ -91,6 +91,12 @@ impl Leavers {
         self.known().is_some()
     }
 
+    /// Whether there is any name.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
     fn known(&self) -> Option<Arc<Names>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.clone()
@@ -99,7 +105,7 @@ impl Leavers {
     /// What this text may leave by what it uses.
     #[must_use]
     pub fn traces(&self, text: &[u8]) -> Option<Traces> {
-        if !self.any.load(Ordering::Relaxed) {
+        if !self.has_any() {
             return None;
         }
         let names = self.known()?;

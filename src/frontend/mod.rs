@@ -5,6 +5,7 @@ mod database;
 mod greeting;
 mod handshake;
 mod leavers;
+mod listening;
 mod memory;
 mod replication;
 mod session;
@@ -14,6 +15,7 @@ mod state;
 mod statements;
 mod transaction;
 mod trouble;
+mod waiting;
 
 pub use database::{Database, Gate};
 pub use handshake::serve;

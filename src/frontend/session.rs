@@ -7,23 +7,25 @@
 //! server still owes ([`Replies::expect`](crate::backend::replies::Replies::expect)).
 
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use super::database::{Database, Gate};
+use super::listening::Listening;
 use super::sharded::Sharded;
 use super::state::SessionState;
 use super::statements::Statements;
 use super::transaction::Transaction;
 use super::trouble::{End, SessionError, Trouble};
+use super::waiting::{Patience, watching};
 use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::Settings;
 use crate::backend::worker::{Worker, with_scratch};
 use crate::config::{PoolMode, PoolSettings};
-use crate::error::{Report, Severity, SqlState};
+use crate::error::{Report, Severity};
 use crate::execute::{self, poll_replies};
-use crate::names::{ShardId, ShardName, UserName};
+use crate::names::{ShardId, UserName};
 use crate::registry::{Overdue, Phase, Registered};
 use crate::wire::channel::Channel;
 use crate::wire::decode::Status;
@@ -74,6 +76,8 @@ pub(super) struct Session {
     timed: bool,
     /// What the server at hand had ended when the current statement began.
     progress: u64,
+    /// What it listens to, if it does.
+    pub(super) listening: Option<Box<Listening>>,
     /// The pools of this user, by shard, as far as they were needed.
     pools: Vec<Option<Arc<Pool>>>,
 }
@@ -112,6 +116,7 @@ impl Session {
             state,
             timed,
             progress: 0,
+            listening: None,
             pools,
         }
     }
@@ -242,6 +247,11 @@ impl Session {
             if self.timed {
                 self.keep_time()?;
             }
+            if self.listening.is_some()
+                && let Err(error) = self.pass_on_notifications(cx)
+            {
+                return Poll::Ready(Err(End::Broken(error).into()));
+            }
             let mut backlog = self.client.unsent_bytes();
             if let Some(held) = &mut self.held {
                 if self.pinned.is_none() && held.server.is_idle() {
@@ -306,7 +316,7 @@ impl Session {
     }
 
     /// Nothing is owed to the client and it has no transaction.
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.transaction.is_idle() && self.held.as_ref().is_none_or(|held| held.server.is_idle())
     }
 
@@ -342,8 +352,9 @@ impl Session {
     }
 
     pub fn give_back(&mut self) {
-        if let Some(held) = self.held.take() {
+        if let Some(mut held) = self.held.take() {
             self.entry.gave_back();
+            held.server.replies.quiet_channels.clear();
             held.pool.give_back(held.server);
         }
     }
@@ -378,53 +389,15 @@ impl Session {
         Ok(pool)
     }
 
-    /// A cancel request of the client ends the waiting, and so does its leaving; and so does our own end, where
-    /// nothing has begun that could be finished. Who waits for long is told so.
     async fn wait_for_server(&mut self, pool: &Arc<Pool>) -> Result<Box<Server>, Trouble> {
-        let limit = self.pool_settings.wait_timeout;
-        let notice_after = self.pool_settings.wait_notice;
-        let notices = self.wants_notices();
-        let begins = self.held.is_none();
-        let (entry, client) = (&self.entry, &mut self.client);
-        let mut checkout = std::pin::pin!(pool.checkout(&self.worker, limit));
-        let mut waits = false;
-        let mut notice = None;
-        let server = std::future::poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(server) = checkout.as_mut().poll(cx) {
-                    return Poll::Ready(server.map_err(Trouble::from));
-                }
-                if !waits {
-                    waits = true;
-                    entry.waits(true);
-                    entry.does(Phase::Waiting);
-                    if notices && !notice_after.is_zero() && notice_after < limit {
-                        notice = Some(Box::pin(tokio::time::sleep(notice_after)));
-                    }
-                }
-                if entry.is_cancelled() {
-                    return Poll::Ready(Err(SessionError::Cancelled.into()));
-                }
-                if let Some(due) = &mut notice
-                    && due.as_mut().poll(cx).is_ready()
-                {
-                    notice = None;
-                    tell_that_it_waits(cx, client, pool.shard());
-                }
-                if begins && entry.is_asked_to_end() {
-                    return Poll::Ready(Err(End::Asked.into()));
-                }
-                if let Err(error) = ready!(execute::poll_presence(cx, client)) {
-                    return Poll::Ready(Err(End::Broken(error).into()));
-                }
-            }
-        })
-        .await;
-        if waits {
-            self.entry.waits(false);
-            self.entry.does(Phase::Query);
-        }
-        server
+        let settings = &self.pool_settings;
+        let tells = self.wants_notices() && settings.wait_notice < settings.wait_timeout;
+        let patience = Patience {
+            may_end: self.held.is_none(),
+            notice_after: Some(settings.wait_notice).filter(|after| tells && !after.is_zero()),
+        };
+        let checkout = pool.checkout(&self.worker, settings.wait_timeout);
+        watching(&self.entry, &mut self.client, patience, checkout).await
     }
 
     /// Borrows a server of this shard, with the client's settings in force on it. Not where memory is short, unless
@@ -438,7 +411,9 @@ impl Session {
             Some(server) => server,
             None => self.wait_for_server(pool).await?,
         };
-        if server.adopt_at_once(&self.settings) {
+        // What looks at the server's parameters next must find this client's.
+        let waits = self.may_listen() || self.is_to_restore();
+        if !waits && server.adopt_at_once(&self.settings) {
             return Ok(server);
         }
         let adopted = server.adopt(&self.settings).await;
@@ -525,7 +500,7 @@ impl Session {
 
     /// The server is gone: the client gets one error for each request that it waits for, and its session lives on. Not
     /// so where the server had state of this session that nobody can bring back, such as a role or a search path.
-    fn server_lost(&mut self, lost: Lost) -> Result<(), End> {
+    pub(super) fn server_lost(&mut self, lost: Lost) -> Result<(), End> {
         let Some(held) = self.held.take() else {
             return Ok(());
         };
@@ -625,17 +600,4 @@ impl Session {
         })
         .await;
     }
-}
-
-fn tell_that_it_waits(cx: &mut Context<'_>, client: &mut Channel, shard: &ShardName) {
-    let text =
-        format!("waiting for a server connection: all those of shard \"{shard}\" are in use");
-    encode::notice(
-        client.outbox(),
-        Severity::Notice,
-        SqlState::SUCCESSFUL,
-        &text,
-    );
-    // What cannot be sent now goes with the answer.
-    let _ = client.poll_flush(cx);
 }

@@ -126,11 +126,17 @@ impl Session {
         if !self.transaction.is_idle() {
             return self.query_without_server(text);
         }
-        if drops_statements(text) {
+        if drops_statements(text) || (self.listening.is_some() && !scan::is_plain_query(text)) {
             // Only on a sound transaction.
-            self.settle().await?;
+            match self.settle().await {
+                Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
+                settled => settled?,
+            }
             if self.is_skipping() {
                 return Ok(());
+            }
+            if !self.transaction.is_idle() {
+                return self.query_without_server(text);
             }
         }
         if self.notice_text(text) {
@@ -148,6 +154,9 @@ impl Session {
             encode::ready_for_query(&mut answer, status);
             self.answer(answer);
             return Ok(());
+        }
+        if self.may_listen() {
+            self.listen_ahead(text).await?;
         }
         let rereads = std::mem::take(&mut self.rereads);
         let held = self.hold(ONLY).await?;
@@ -233,6 +242,7 @@ impl Session {
         {
             tail = DEALLOCATE_SCRAP;
         }
+        self.parse_ahead(parse.text).await?;
         if std::mem::take(&mut self.rereads) {
             self.hold(ONLY).await?.server.forgets_all();
         }
@@ -339,18 +349,27 @@ impl Session {
         }
         self.overtakes();
         let mut dropped = None;
-        let own = self.statements.traces(names.statement).cloned();
-        let text = self.statements.text(names.statement).unwrap_or_default();
-        if let Some(traces) = self.traces_of(text, own.map(Box::new)) {
-            self.note(&traces);
-            if traces.drops && !self.is_in_failed_transaction() {
-                dropped = self.statements.text(names.statement).map(<[u8]>::to_vec);
+        let own = self.statements.traces(names.statement);
+        let touches = own.is_some() || self.database.leavers.has_any();
+        if touches {
+            let own = own.cloned().map(Box::new);
+            let text = self.statements.text(names.statement).unwrap_or_default();
+            if let Some(traces) = self.traces_of(text, own) {
+                self.note(&traces);
+                if traces.drops && !self.is_in_failed_transaction() {
+                    dropped = self.statements.text(names.statement).map(<[u8]>::to_vec);
+                }
             }
-            self.hold(ONLY).await?;
+        }
+        if self.may_listen() {
+            let text = self.statements.text(names.statement).map(<[u8]>::to_vec);
+            self.listen_ahead(&text.unwrap_or_default()).await?;
+        }
+        self.hold(ONLY).await?;
+        if touches {
             self.forget_foreign_sequences();
             self.mute_parameters();
         }
-        self.hold(ONLY).await?;
         let server_name = self.ensure_statement(names.statement).await?;
         let rereads = std::mem::take(&mut self.rereads);
         if let Some(held) = &mut self.held {

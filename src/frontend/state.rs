@@ -47,11 +47,11 @@ const CAUSES: &[&str] = &[
     "an advisory lock",
     "a cursor WITH HOLD",
     PREPARED,
-    "LISTEN",
 ];
 
-/// Reads what the session has on its server: settings as `s`, statements of PREPARE as `p`, causes to stay as `c`.
-/// Nothing in it is looked for in the client's search_path, which could lead to functions that hide something.
+/// Reads what the session has on its server: settings as `s`, statements of PREPARE as `p`, causes to stay as `c`,
+/// channels it listens to as `l`. Nothing in it is looked for in the client's search_path, which could lead to functions
+/// that hide something.
 const QUESTION: &str = "\
 SELECT 's', name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
 UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none' \
@@ -65,7 +65,7 @@ UNION ALL SELECT 'c', 'an advisory lock', '' WHERE EXISTS (SELECT FROM pg_catalo
  WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
 UNION ALL SELECT 'c', 'a cursor WITH HOLD', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
 UNION ALL SELECT 'p', name, statement FROM pg_catalog.pg_prepared_statements WHERE from_sql \
-UNION ALL SELECT 'c', 'LISTEN', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
+UNION ALL SELECT 'l', channel, '' FROM pg_catalog.pg_listening_channels() AS channel";
 
 /// What the session remembers of its own state.
 #[derive(Default)]
@@ -88,6 +88,10 @@ pub(super) struct SessionState {
     told: bool,
     /// The next server may know values of sequences that it gave to others.
     foreign_sequences: bool,
+    /// Channels that the next text may listen to.
+    pub(super) wanted: Vec<Vec<u8>>,
+    /// Channels for which its own server listens.
+    pub(super) own_channels: BTreeSet<Vec<u8>>,
 }
 
 impl SessionState {
@@ -152,6 +156,7 @@ impl Session {
                 // In a transaction it is an error.
                 self.pinned.is_none()
                     && self.held.is_none()
+                    && self.listening.is_none()
                     && *self.settings == *self.state.startup
             }
             _ => false,
@@ -187,6 +192,9 @@ impl Session {
         state.asks |= traces.asks;
         state.defines |= traces.defines;
         state.custom.extend(traces.custom.iter().cloned());
+        if self.pinned != Some(SESSION_MODE) {
+            state.wanted.clone_from(&traces.listens);
+        }
         for name in &traces.resets {
             state
                 .restore
@@ -216,6 +224,11 @@ impl Session {
         {
             held.server.send_hidden_query(b"DISCARD SEQUENCES");
         }
+    }
+
+    /// The next message resets settings that have a start-up value.
+    pub(super) fn is_to_restore(&self) -> bool {
+        !self.state.restore.is_empty()
     }
 
     /// To be called before a message that may reset settings.
@@ -266,7 +279,7 @@ impl Session {
 
     /// The transaction has ended, and the server must be asked what it left.
     pub(super) fn must_ask(&self) -> bool {
-        (self.state.asks || self.database.leavers.is_stale())
+        (self.state.asks || self.listens_through_server() || self.database.leavers.is_stale())
             && self.pinned != Some(SESSION_MODE)
             && self.held.as_ref().is_some_and(|held| held.server.is_idle())
     }
@@ -276,7 +289,12 @@ impl Session {
         match self.pinned {
             Some(SESSION_MODE) => Remains::Session,
             Some(_) => Remains::State,
-            None if self.state.asks || !self.state.restore.is_empty() => Remains::State,
+            None if self.state.asks
+                || !self.state.restore.is_empty()
+                || self.listens_through_server() =>
+            {
+                Remains::State
+            }
             None => Remains::Nothing,
         }
     }
@@ -285,12 +303,18 @@ impl Session {
     /// statement that made it is `in_flight` itself, the client is told that it failed, so nothing is missing.
     pub(super) fn loses_unread_state(&mut self, in_flight: bool) -> bool {
         let overtaken = std::mem::take(&mut self.state.overtaken);
+        self.forget_unsure_channels();
         std::mem::take(&mut self.state.asks) && (overtaken || !in_flight)
     }
 
     /// A statement is taken before the server was asked what those before it have left.
     pub(super) fn overtakes(&mut self) {
         self.state.overtaken |= self.state.asks;
+    }
+
+    /// The server has state that it was not asked for yet, besides that of the statement at hand.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.state.overtaken
     }
 
     /// Asks the server what is in force, and keeps it only where it must.
@@ -305,6 +329,9 @@ impl Session {
             self.client.outbox().extend_from_slice(&aside);
         }
         if !self.state.asks {
+            if self.listens_through_server() {
+                return self.stop_server_listening().await;
+            }
             if self.pinned.is_none() {
                 self.give_back();
             }
@@ -328,6 +355,7 @@ impl Session {
             }
         }
         self.state.asks = false;
+        self.forget_unsure_channels();
         self.state.untold = Some("a state that could not be read");
         self.pin("a state that could not be read");
         Ok(())
@@ -385,7 +413,9 @@ impl Session {
                 encode::parameter_status(self.client.outbox(), &pair.0, &pair.1);
             }
         }
-        if let Some(cause) = self.state.untold.or(cause) {
+        let cause = self.state.untold.or(cause);
+        let cause = self.keep_channels(found.channels, cause).await;
+        if let Some(cause) = cause {
             self.pin(cause);
         } else {
             self.pinned = None;
@@ -452,6 +482,7 @@ struct Found {
     settings: Vec<(String, String)>,
     prepared: BTreeMap<String, String>,
     cause: Option<&'static str>,
+    channels: BTreeSet<Vec<u8>>,
 }
 
 impl Found {
@@ -477,6 +508,10 @@ impl Found {
 
     fn row(&mut self, body: &[u8]) -> Result<(), FrameError> {
         let columns = decode::data_row(body)?;
+        if let [Some(b"l"), Some(channel), _] = columns.as_slice() {
+            self.channels.insert(channel.to_vec());
+            return Ok(());
+        }
         let text = |at: usize| {
             let value = columns.get(at).copied().flatten().unwrap_or_default();
             std::str::from_utf8(value).map(str::to_owned)

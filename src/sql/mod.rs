@@ -5,6 +5,7 @@
 //! any bytes and cannot fail.
 
 mod error;
+pub mod listen;
 mod reserved;
 pub mod scan;
 pub mod statement;

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
+use super::listen;
 use super::scan::{self, Verb, is_single, split, verb};
 use super::verb::Discard;
 
@@ -34,6 +35,8 @@ pub struct Traces {
     pub makes: Option<&'static str>,
     /// Defines what other statements may run without naming it in a way that is known here.
     pub defines: bool,
+    /// Channels that it may listen to.
+    pub listens: Vec<Vec<u8>>,
 }
 
 /// How a query reaches the session.
@@ -89,6 +92,9 @@ pub fn traces(text: &[u8]) -> Option<Box<Traces>> {
         }
     }
     traces.asks |= traces.words(text);
+    if traces.asks && !plain {
+        traces.listens = listen::channels(text);
+    }
     (traces != Traces::default()).then(|| Box::new(traces))
 }
 

@@ -650,7 +650,7 @@ pub fn fold(word: &[u8]) -> Name<'_> {
 }
 
 /// The name inside double quotes; `None` for an unfinished or empty one.
-fn unquote(quoted: &[u8]) -> Option<Name<'_>> {
+pub(super) fn unquote(quoted: &[u8]) -> Option<Name<'_>> {
     let inner = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if inner.is_empty() {
         return None;

@@ -106,6 +106,30 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Sessions that began to keep their server connection, by cause.",
     ),
     (
+        "pgherd_subscriptions",
+        Kind::Gauge,
+        Unit::Count,
+        "Channels that clients listen to, counted for each client.",
+    ),
+    (
+        "pgherd_notifications_total",
+        Kind::Counter,
+        Unit::Count,
+        "Notifications passed on to clients that listen.",
+    ),
+    (
+        "pgherd_notifications_dropped_total",
+        Kind::Counter,
+        Unit::Count,
+        "Notifications that a client did not take in time, so that it lost them.",
+    ),
+    (
+        "pgherd_listener_reconnects_total",
+        Kind::Counter,
+        Unit::Count,
+        "Connections that listen which were lost and made again; clients may have missed notifications.",
+    ),
+    (
         "pgherd_refusals_total",
         Kind::Counter,
         Unit::Count,
@@ -298,6 +322,28 @@ pub fn resident_bytes(bytes: u64) {
     // Memory is far below 2^52 bytes, where a float stops counting.
     #[allow(clippy::cast_precision_loss)]
     metrics::gauge!("pgherd_resident_bytes").set(bytes as f64);
+}
+
+/// What the connections that listen count for one database.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    pub subscriptions: Gauge,
+    pub delivered: Counter,
+    pub dropped: Counter,
+    pub reconnects: Counter,
+}
+
+impl ListenerMetrics {
+    #[must_use]
+    pub fn new(database: &str) -> Self {
+        let database = || database.to_owned();
+        Self {
+            subscriptions: metrics::gauge!("pgherd_subscriptions", "database" => database()),
+            delivered: metrics::counter!("pgherd_notifications_total", "database" => database()),
+            dropped: metrics::counter!("pgherd_notifications_dropped_total", "database" => database()),
+            reconnects: metrics::counter!("pgherd_listener_reconnects_total", "database" => database()),
+        }
+    }
 }
 
 /// What one pool counts; the labels are database and shard (and user in the log only: users may be many).

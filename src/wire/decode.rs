@@ -300,6 +300,29 @@ pub fn parameter_status(body: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
     Ok((name, value))
 }
 
+/// What one NotificationResponse says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The server process that notified.
+    pub pid: i32,
+    pub channel: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+/// NotificationResponse.
+pub fn notification(body: &[u8]) -> Result<Notification<'_>, FrameError> {
+    let mut body = Body::new(b'A', body);
+    let pid = body.int32()?;
+    let channel = body.string()?;
+    let payload = body.string()?;
+    body.end()?;
+    Ok(Notification {
+        pid,
+        channel,
+        payload,
+    })
+}
+
 /// CommandComplete: the tag, such as `UPDATE 3`.
 pub fn command_complete(body: &[u8]) -> Result<&[u8], FrameError> {
     let mut body = Body::new(b'C', body);

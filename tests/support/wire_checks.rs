@@ -167,6 +167,10 @@ pub fn decoders(bytes: &[u8]) {
     if let Ok((name, value)) = decode::parameter_status(bytes) {
         assert_eq!([name, b"\0", value, b"\0"].concat(), bytes);
     }
+    if let Ok(notification) = decode::notification(bytes) {
+        let length = notification.channel.len() + notification.payload.len();
+        assert_eq!(length + 6, bytes.len());
+    }
     let _ = decode::command_complete(bytes).map(within);
     for tag in *b"EN" {
         if let Ok(fields) = decode::fields(tag, bytes) {

@@ -14,8 +14,8 @@ use crate::config::SslMode;
 use crate::error::SqlState;
 
 /// First pause after a failed login; it doubles with every further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+pub(in crate::backend) const BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub(in crate::backend) const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// A place in the pool and under its caps; free again when this is dropped.
 pub struct Lease {
@@ -229,7 +229,7 @@ impl Drop for Connecting {
 }
 
 /// Waiting does not help: the server answered, and it was no.
-fn is_final(error: &ConnectError) -> bool {
+pub(in crate::backend) fn is_final(error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused { sqlstate, .. } => !matches!(
             *sqlstate,
@@ -247,7 +247,7 @@ fn jittered_lifetime(lifetime: Duration) -> Duration {
     lifetime.mul_f64(rand::random_range(0.9..=1.0))
 }
 
-fn jittered(pause: Duration) -> Duration {
+pub(in crate::backend) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }
 

@@ -224,3 +224,22 @@ fn the_beginning_of_a_transaction_is_hidden_and_its_failure_gives_the_connection
     assert!(replies.walk(&chunk, &mut Vec::new()).is_err());
     assert_eq!(replies.last_words, Some(error));
 }
+
+#[test]
+fn notifications_that_come_in_another_way_are_hidden_and_others_are_not() {
+    let notification = |channel: &str| {
+        let body = format!("\0\0\0\x07{channel}\0word\0");
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [b"A", &length.to_be_bytes()[..], body.as_bytes()].concat()
+    };
+    let (quiet, loud) = (notification("quiet"), notification("loud"));
+    let bytes = [&quiet, &loud, COMPLETE, &quiet, READY, &quiet].concat();
+    for size in 1..bytes.len() {
+        let mut replies = expecting(&[Expect::Query]);
+        assert_eq!(seen(&mut replies, &bytes, size), bytes);
+        let mut replies = expecting(&[Expect::Query]);
+        replies.quiet_channels.insert(b"quiet".to_vec());
+        let shown = [&loud, COMPLETE, READY].concat();
+        assert_eq!(seen(&mut replies, &bytes, size), shown, "chunks of {size}");
+    }
+}
