@@ -42,7 +42,7 @@ pub enum PoolError {
         size: usize,
         waited: Duration,
     },
-    #[error("no server of shard \"{shard}\" can be reached: {error}")]
+    #[error("no server of shard \"{shard}\" can be used: {error}")]
     Unreachable {
         shard: ShardName,
         error: Arc<ConnectError>,
@@ -600,6 +600,7 @@ fn is_final(error: &ConnectError) -> bool {
         ),
         ConnectError::Unreachable { .. }
         | ConnectError::TimedOut { .. }
+        | ConnectError::NoneFits { .. }
         | ConnectError::Lost(_) => false,
         _ => true,
     }

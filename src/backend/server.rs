@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::connect::{self, Encryption, LoggedIn, ServerAddress};
+use super::connect::{self, Encryption, LoggedIn, ServerAddress, reported_fits};
 use super::pool::Lease;
 use super::replies::{Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
 use super::worker::with_scratch;
+use crate::config::TargetSession;
 use crate::error::{Blame, Report, SqlState};
 use crate::wire::channel::Channel;
 use crate::wire::decode;
@@ -143,6 +144,8 @@ pub struct Server {
     identity: Arc<Identity>,
     /// What the server reported of its parameters, by name.
     reported: Vec<(String, String)>,
+    /// What it was taken for.
+    target: TargetSession,
     /// The session settings that are in force on it.
     pub settings: Arc<Settings>,
     prepared: VecDeque<StatementId>,
@@ -182,6 +185,7 @@ impl Server {
                 cancels: AtomicU32::new(0),
             }),
             reported: login.parameters,
+            target: login.target,
             settings: Arc::default(),
             prepared: VecDeque::new(),
             has_others: false,
@@ -457,7 +461,14 @@ impl Server {
             let value = String::from_utf8_lossy(&value).into_owned();
             match self.reported.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = value,
-                None => self.reported.push((name, value)),
+                None => self.reported.push((name.clone(), value)),
+            }
+            // A standby was promoted under us. What else is reported may be a client's own setting.
+            if name == "in_hot_standby"
+                && self.target != TargetSession::PreferStandby
+                && reported_fits(self.target, &self.reported) == Some(false)
+            {
+                self.expires = Some(self.taken);
             }
         }
         for id in std::mem::take(&mut self.replies.unparsed) {

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod proxy;
+pub mod standby;
 
 use std::process::Command;
 use std::sync::OnceLock;
