@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::http::{self, Told};
 use super::listen::{self, Listener};
 use super::workers::Workers;
+use crate::backend::addresses;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::Pools;
 use crate::config::{Config, Listen};
@@ -108,6 +109,12 @@ impl Proxy {
             })?);
         }
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
+        if !config.proxy.dns_interval.is_zero() {
+            duties.push(tokio::spawn(watch_addresses(
+                config.proxy.dns_interval,
+                Arc::clone(&gate),
+            )));
+        }
         let addresses = bound.iter().map(Listener::address).collect();
         let listeners = bound
             .into_iter()
@@ -208,6 +215,16 @@ pub(super) fn raise_open_files() {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
+}
+
+async fn watch_addresses(interval: Duration, gate: Arc<Gate>) {
+    let pools = || {
+        let databases = gate.databases.values();
+        databases
+            .flat_map(|database| database.pools.all())
+            .collect()
+    };
+    addresses::watch(interval, addresses::look_up, pools).await;
 }
 
 async fn keep_tidy(exporter: Exporter) {

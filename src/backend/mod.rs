@@ -3,6 +3,7 @@
 //! A [`Server`](server::Server) knows what it still owes its borrower ([`replies`]) and leaves its pool when it is
 //! dropped in any state but idle.
 
+pub mod addresses;
 pub mod connect;
 pub mod control;
 pub mod pool;

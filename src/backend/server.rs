@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use super::addresses::{Addresses, Mark};
 use super::connect::{self, Encryption, LoggedIn, ServerAddress, reported_fits};
 use super::pool::Lease;
 use super::replies::{Expect, Replies, StatementId, Walked};
@@ -157,6 +158,8 @@ pub struct Server {
     pub unnamed: Option<StatementId>,
     /// When it is too old to be lent again; `None`: never.
     expires: Option<Instant>,
+    /// Whether its address is still that of its host.
+    mark: Arc<Mark>,
     taken: Instant,
     /// The worker on whose runtime the stream is registered; none for a new one.
     pub(super) home: usize,
@@ -177,6 +180,7 @@ impl Server {
             channel: Channel::new(login.stream),
             replies: Replies::default(),
             held_back: Vec::new(),
+            mark: Addresses::of_process().mark(&login.address.place),
             identity: Arc::new(Identity {
                 address: login.address,
                 encryption,
@@ -208,10 +212,10 @@ impl Server {
         &self.reported
     }
 
-    /// Past its lifetime.
+    /// Past its lifetime, or at an address that is no longer its host's.
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expires| now > expires)
+        self.mark.has_vanished() || self.expires.is_some_and(|expires| now > expires)
     }
 
     /// When the current borrower got it, or it was given back last.
