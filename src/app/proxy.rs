@@ -17,9 +17,9 @@ use super::workers::Workers;
 use crate::backend::addresses;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::Pools;
-use crate::config::{Config, Listen};
+use crate::config::{ANY, Config, Listen};
 use crate::error::Report;
-use crate::frontend::{Database, Gate};
+use crate::frontend::{Database, Databases, Gate, SWEEP};
 use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
 use crate::telemetry::Exporter;
@@ -109,6 +109,7 @@ impl Proxy {
             })?);
         }
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
+        duties.push(tokio::spawn(sweep(Arc::clone(&gate))));
         if !config.proxy.dns_interval.is_zero() {
             duties.push(tokio::spawn(watch_addresses(
                 config.proxy.dns_interval,
@@ -153,7 +154,7 @@ impl Proxy {
         if left > 0 {
             tracing::warn!(clients = left, "sessions were cut off at the deadline");
         }
-        for database in self.gate.databases.values() {
+        for database in self.gate.databases.all() {
             database.pools.close();
         }
         self.duties.iter().for_each(JoinHandle::abort);
@@ -177,6 +178,7 @@ fn written(listen: &Listen) -> String {
 async fn open_gate(config: &Config) -> Result<Gate, StartError> {
     let snapshot = snapshot::load(config).await?;
     let mut databases = BTreeMap::new();
+    let mut template = None;
     for (name, known) in snapshot.databases {
         let pools = Pools::new(
             Arc::clone(&known.config),
@@ -188,14 +190,18 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
             database: name.to_string(),
             error,
         })?;
-        databases.insert(name, Arc::new(Database::new(known, pools)));
+        if name.as_str() == ANY {
+            template = Some((Arc::clone(&known.config), pools));
+        } else {
+            databases.insert(name, Arc::new(Database::new(known, pools)));
+        }
     }
     let tls = config.tls.as_ref();
     let acceptor = tls
         .map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file))
         .transpose();
     Ok(Gate {
-        databases,
+        databases: Databases::new(databases, template),
         registry: Arc::new(Registry::default()),
         auth: config.auth.clone(),
         authenticator: Authenticator::new(),
@@ -204,6 +210,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
             tls_required: tls.is_some_and(|tls| tls.required),
         },
         clients_max: config.proxy.clients_max as usize,
+        user_caps: config.users.clone(),
         login_timeout: config.proxy.login_timeout,
         message_bytes_max: config.proxy.message_bytes_max,
     })
@@ -217,10 +224,20 @@ pub(super) fn raise_open_files() {
     }
 }
 
+/// Puts away databases that were made on demand and are not used any more.
+async fn sweep(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        gate.databases.sweep();
+    }
+}
+
 async fn watch_addresses(interval: Duration, gate: Arc<Gate>) {
     let pools = || {
-        let databases = gate.databases.values();
+        let databases = gate.databases.all();
         databases
+            .iter()
             .flat_map(|database| database.pools.all())
             .collect()
     };

@@ -228,6 +228,15 @@ pub struct LoggedIn {
     pub target: TargetSession,
 }
 
+impl LoggedIn {
+    /// Ends the connection in good order.
+    pub async fn leave(mut self) {
+        // The server may be gone already.
+        let _ = self.stream.write_all(encode::TERMINATE).await;
+        let _ = self.stream.flush().await;
+    }
+}
+
 /// Connects and logs in to the first host that takes us.
 ///
 /// # Errors
@@ -258,6 +267,8 @@ pub async fn connect(login: Login<'_>) -> Result<LoggedIn, ConnectError> {
                     unfit += 1;
                     if dsn.target == TargetSession::PreferStandby && second_best.is_none() {
                         second_best = Some(server);
+                    } else {
+                        server.leave().await;
                     }
                 }
                 Err(error) if error.is_for_the_next_host() => last = error,
@@ -424,7 +435,7 @@ async fn encrypt(
     }
 }
 
-/// And whether the server is what was asked for. One that is not was told goodbye, unless it may still be wanted.
+/// And whether the server is what was asked for.
 async fn connect_to(login: Login<'_>, place: Place) -> Result<(LoggedIn, bool), ConnectError> {
     let stream = open(&place).await?;
     let stream = match login.encryption {
@@ -438,18 +449,13 @@ async fn connect_to(login: Login<'_>, place: Place) -> Result<(LoggedIn, bool), 
         encrypted: ready.stream.is_tls(),
     };
     let Ready {
-        mut stream,
+        stream,
         pid,
         key,
         parameters,
         fits,
     } = ready;
     let target = login.dsn.target;
-    if !fits && target != TargetSession::PreferStandby {
-        // It may be gone already.
-        let _ = stream.write_all(encode::TERMINATE).await;
-        let _ = stream.flush().await;
-    }
     let server = LoggedIn {
         stream,
         pid,

@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod connect;
 pub mod control;
+mod knock;
 pub mod pool;
 pub mod pools;
 pub mod replies;

@@ -592,7 +592,7 @@ impl Drop for Connecting {
 }
 
 /// Waiting does not help: the server answered, and it was no.
-fn is_final(error: &ConnectError) -> bool {
+pub(super) fn is_final(error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused { sqlstate, .. } => !matches!(
             *sqlstate,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -18,6 +19,16 @@ const DESCRIBING_CONNECTIONS: u32 = 2;
 enum Purpose {
     Statements,
     Describing,
+}
+
+impl Purpose {
+    /// As the metrics call it.
+    fn name(self) -> &'static str {
+        match self {
+            Purpose::Statements => "statements",
+            Purpose::Describing => "describing",
+        }
+    }
 }
 
 /// All pools of a database.
@@ -54,6 +65,44 @@ impl Pools {
         })
     }
 
+    /// For another database on the same servers: what was read from files is shared, and no pool is.
+    #[must_use]
+    pub fn like(&self, database: Arc<Database>) -> Self {
+        Self {
+            database,
+            users: Arc::clone(&self.users),
+            workers: self.workers,
+            background: self.background.clone(),
+            encryption: self.encryption.clone(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// How this user is logged in to a shard.
+    pub(super) fn login(&self, shard: ShardId, user: &UserName) -> Option<Login> {
+        let configured = self.database.shards.get(shard.index())?;
+        let dsn = &configured.primary;
+        // Everybody logs in as the forced user, and shares its pool.
+        let user = dsn.user.as_deref().unwrap_or(user.as_str());
+        let secret = match &dsn.password {
+            Some(password) => Some(Secret::Plain(password.clone())),
+            None => self.users.secret(user).cloned(),
+        };
+        Some(Login {
+            database: self.database.name.clone(),
+            shard: configured.name.clone(),
+            dsn: Arc::clone(dsn),
+            encryption: self.encryption.get(shard.index())?.clone(),
+            user: user.to_owned(),
+            secret,
+            purpose: Purpose::Statements.name(),
+        })
+    }
+
+    pub(super) fn connect_timeout(&self, user: &UserName) -> Duration {
+        self.database.pool_of(user).connect_timeout
+    }
+
     /// The pool that runs this user's statements on a shard; `None` for a shard that does not exist.
     #[must_use]
     pub fn pool(&self, shard: ShardId, user: &UserName) -> Option<Arc<Pool>> {
@@ -85,33 +134,19 @@ impl Pools {
         purpose: Purpose,
         settings: PoolSettings,
     ) -> Option<Arc<Pool>> {
-        let configured = self.database.shards.get(shard.index())?;
-        let dsn = &configured.primary;
-        // Everybody logs in as the forced user, and shares its pool.
+        let dsn = &self.database.shards.get(shard.index())?.primary;
         let login_user = dsn
             .user
             .as_deref()
             .map_or_else(|| user.clone(), UserName::from);
-        let key = (shard, login_user.clone(), purpose);
+        let key = (shard, login_user, purpose);
         let mut pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
         }
-        let secret = match &dsn.password {
-            Some(password) => Some(Secret::Plain(password.clone())),
-            None => self.users.secret(login_user.as_str()).cloned(),
-        };
         let login = Login {
-            database: self.database.name.clone(),
-            shard: configured.name.clone(),
-            dsn: Arc::clone(dsn),
-            encryption: self.encryption.get(shard.index())?.clone(),
-            user: login_user.as_str().to_owned(),
-            secret,
-            purpose: match purpose {
-                Purpose::Statements => "statements",
-                Purpose::Describing => "describing",
-            },
+            purpose: purpose.name(),
+            ..self.login(shard, user)?
         };
         let pool = Pool::start(login, settings, self.workers, self.background.clone());
         pools.insert(key, Arc::clone(&pool));

@@ -22,7 +22,7 @@ mod tables;
 mod tests;
 
 pub use check::{load, parse};
-pub use databases::ANY;
+pub use databases::{ANY, may_be_asked_for};
 pub use keys::known_keys;
 pub use problems::{Problem, Problems};
 pub use users::{Secret, Users};

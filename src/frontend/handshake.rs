@@ -134,10 +134,9 @@ async fn log_in(
     let replication = parameters.replication();
     let replication = replication.map_err(|error| report(Box::new(error)))?;
     let settings = settings(parameters).map_err(|error| report(Box::new(error)))?;
-    let name = parameters.database();
-    let database = gate.databases.get(name).cloned();
-    let database =
-        database.ok_or_else(|| report(Box::new(SessionError::NoDatabase(name.to_owned()))))?;
+    let user = UserName::from(parameters.user());
+    let database = gate.databases.find(parameters.database(), &user).await;
+    let database = database.map_err(report)?;
     if replication != Replication::No {
         return Err(report(if database.config.is_sharded() {
             Box::new(planner::Refusal::new(planner::Number::Replication))
@@ -145,13 +144,8 @@ async fn log_in(
             Box::new(SessionError::Replication)
         }));
     }
-    let user = UserName::from(parameters.user());
-    let entry = gate
-        .registry
-        .enter(database.config.name.clone(), user, minor >= 2);
-    if gate.registry.count() > gate.clients_max {
-        return Err(report(Box::new(SessionError::TooManyClients)));
-    }
+    let entry = gate.enter(&database, user, minor >= 2);
+    let entry = entry.map_err(|error| report(Box::new(error)))?;
     let (greeting, settings) = greeting::greeting(&database, &entry.user, settings, &entry, worker)
         .await
         .map_err(Some)?;

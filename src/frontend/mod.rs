@@ -2,6 +2,7 @@
 //! borrows, runs and relays by calling each room once, in this order.
 
 mod database;
+mod databases;
 mod greeting;
 mod handshake;
 mod session;
@@ -13,4 +14,5 @@ mod transaction;
 mod trouble;
 
 pub use database::{Database, Gate};
+pub use databases::{Databases, SWEEP};
 pub use handshake::serve;

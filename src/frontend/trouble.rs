@@ -114,8 +114,13 @@ pub enum SessionError {
     Cancelled,
     #[error("no such database: {0}")]
     NoDatabase(String),
+    #[error("too many databases are in use")]
+    TooManyDatabases,
     #[error("no more connections allowed (clients_max)")]
     TooManyClients,
+    /// A section of the file, such as `databases.shop`.
+    #[error("client connections exceeded ({0}.clients_max)")]
+    TooManyClientsOf(String),
     #[error("the login took longer than {0} s")]
     LoginTimeout(u64),
     #[error("replication connections are not supported yet")]
@@ -142,7 +147,9 @@ impl Report for SessionError {
             SessionError::Cancelled => SqlState::QUERY_CANCELED,
             SessionError::Ended => SqlState::ADMIN_SHUTDOWN,
             SessionError::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
-            SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
+            SessionError::TooManyClients
+            | SessionError::TooManyClientsOf(_)
+            | SessionError::TooManyDatabases => SqlState::TOO_MANY_CONNECTIONS,
             SessionError::LoginTimeout(_) => SqlState::INVALID_AUTHORIZATION,
             SessionError::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             SessionError::Internal(_) => SqlState::INTERNAL_ERROR,
@@ -150,9 +157,11 @@ impl Report for SessionError {
     }
     fn blame(&self) -> Blame {
         match self {
-            SessionError::Ended | SessionError::TooManyClients | SessionError::Internal(_) => {
-                Blame::Proxy
-            }
+            SessionError::Ended
+            | SessionError::TooManyClients
+            | SessionError::TooManyClientsOf(_)
+            | SessionError::TooManyDatabases
+            | SessionError::Internal(_) => Blame::Proxy,
             _ => Blame::Client,
         }
     }
@@ -161,6 +170,8 @@ impl Report for SessionError {
             SessionError::Ended
             | SessionError::NoDatabase(_)
             | SessionError::TooManyClients
+            | SessionError::TooManyClientsOf(_)
+            | SessionError::TooManyDatabases
             | SessionError::LoginTimeout(_)
             | SessionError::Replication => Severity::Fatal,
             _ => Severity::Error,
@@ -173,6 +184,9 @@ impl Report for SessionError {
             }
             SessionError::TooManyClients => {
                 Some("Raise clients_max in the section [proxy].".into())
+            }
+            SessionError::TooManyClientsOf(section) => {
+                Some(format!("Raise clients_max in the section [{section}]."))
             }
             SessionError::SchemaChanged => {
                 Some("Restart pgherd, so that it reads the schema again.".into())

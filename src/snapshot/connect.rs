@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::load_database;
 use crate::backend::control::{Control, ControlError, ControlLimits, Rows};
-use crate::config::{Config, Database, Dsn, Shard};
+use crate::config::{ANY, Config, Database, Dsn, Shard};
 use crate::error::{Report, Severity};
 use crate::names::Role;
 
@@ -160,9 +160,14 @@ async fn settings_of(
     shard: &Shard,
     dsn: &Dsn,
 ) -> Result<Settings, ControlError> {
+    // Which database `[databases."*"]` leads to is not known before a client asks; this one is on nearly every server.
+    let known = (dsn.dbname == ANY).then(|| Dsn {
+        dbname: "postgres".to_owned(),
+        ..dsn.clone()
+    });
     let control = Control::new(
         format!("{}/{}", database.name, shard.name),
-        dsn,
+        known.as_ref().unwrap_or(dsn),
         ControlLimits::default(),
     )?;
     let names: Vec<String> = SETTINGS_EQUAL
