@@ -21,7 +21,7 @@ use pgherd::config::Dsn;
 use pgherd::demo::Server;
 use pgherd::error::Report;
 use support::client::{message, query};
-use support::proxy::Proxy;
+use support::proxy::{Proxy, pgherd};
 use support::standby::{catch_up, follow, make_standbys, promote};
 use support::{database, servers_with, sql, until};
 
@@ -135,6 +135,31 @@ async fn each_value_takes_the_first_host_that_is_what_it_says() {
             }
         }
     }
+    // A check goes to the same host, and has nothing against a standby where one is asked for.
+    let both = [standby, primary];
+    assert_eq!(found_wrong(&both, "target_session_attrs=standby"), "");
+    assert_eq!(found_wrong(&both, "target_session_attrs=primary"), "");
+    let wrong = found_wrong(&both[..1], "");
+    assert!(wrong.contains("this server is a replica"), "{wrong}");
+}
+
+/// What `pgherd check --connect` finds wrong with a database on these hosts.
+fn found_wrong(ports: &[u16], more: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("hosts-{}.toml", std::process::id()));
+    let text = format!(
+        "[auth]\nmethod = \"trust\"\n[databases.postgres]\n[[databases.postgres.shards]]\nname = \"s0\"\n\
+         primary = \"{}\"\n",
+        list(ports, more)
+    );
+    std::fs::write(&path, text).unwrap();
+    let output = pgherd(&["check", "--connect", "--config", path.to_str().unwrap()]);
+    std::fs::remove_file(&path).unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors = told
+        .lines()
+        .filter(|line| line.starts_with("pgherd: error"));
+    errors.collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test]

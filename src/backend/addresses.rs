@@ -55,18 +55,14 @@ impl Addresses {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = names.entry(host.clone()).or_default();
         let known = known.entry(address.ip().to_canonical()).or_default();
-        match known.upgrade() {
+        if let Some(mark) = known.upgrade() {
             // Somebody has just found it by its name.
-            Some(mark) => {
-                mark.0.store(false, Ordering::Release);
-                mark
-            }
-            None => {
-                let mark = Arc::default();
-                *known = Arc::downgrade(&mark);
-                mark
-            }
+            mark.0.store(false, Ordering::Release);
+            return mark;
         }
+        let mark = Arc::default();
+        *known = Arc::downgrade(&mark);
+        mark
     }
 
     /// The names to which there are connections.
@@ -117,7 +113,7 @@ impl Addresses {
                     tracing::debug!(host = name, %error, "the host was not found");
                 }
                 Ok((name, Err(_))) => {
-                    tracing::debug!(host = name, "looking for the host took too long")
+                    tracing::debug!(host = name, "looking for the host took too long");
                 }
                 Err(error) => tracing::error!(%error, "looking for a host ended"),
             }

@@ -38,6 +38,11 @@ impl Pools {
                 }
                 Err(error) => Arc::new(error),
             };
+            // A client chose the name.
+            tracing::warn!(
+                database = ?login.database, user = %login.user, %error,
+                "login to the server failed, for a database that is not in the file"
+            );
             if is_final(&error) {
                 return Err(PoolError::LoginRefused { error });
             }

@@ -57,7 +57,11 @@ impl Report for PoolError {
     fn sqlstate(&self) -> SqlState {
         match self {
             PoolError::WaitedInVain { .. } => SqlState::TOO_MANY_CONNECTIONS,
-            PoolError::Unreachable { .. } => SqlState::CANNOT_CONNECT_NOW,
+            PoolError::Unreachable { error, .. } => match **error {
+                // A server that answers has its own reason.
+                ConnectError::Refused { sqlstate, .. } => sqlstate,
+                _ => SqlState::CANNOT_CONNECT_NOW,
+            },
             PoolError::LoginRefused { error } => error.sqlstate(),
             PoolError::Closed => SqlState::ADMIN_SHUTDOWN,
         }

@@ -99,14 +99,14 @@ impl Gate {
     pub(super) fn enter(
         &self,
         database: &Database,
-        user: UserName,
+        user: &UserName,
         long_key: bool,
     ) -> Result<Registered, SessionError> {
         let name = &database.config.name;
         let caps = ClientCaps {
             all: Some(self.clients_max),
             database: database.config.caps.clients_max,
-            user: self.user_caps.get(&user).and_then(|caps| caps.clients_max),
+            user: self.user_caps.get(user).and_then(|caps| caps.clients_max),
         };
         let entered = self
             .registry

@@ -144,7 +144,7 @@ async fn log_in(
             Box::new(SessionError::Replication)
         }));
     }
-    let entry = gate.enter(&database, user, minor >= 2);
+    let entry = gate.enter(&database, &user, minor >= 2);
     let entry = entry.map_err(|error| report(Box::new(error)))?;
     let (greeting, settings) = greeting::greeting(&database, &entry.user, settings, &entry, worker)
         .await
