@@ -4,6 +4,7 @@
 mod activity;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -20,12 +21,76 @@ const LONG_KEY_BYTES: usize = 32;
 
 #[derive(Debug, Default)]
 pub struct Registry {
-    clients: Mutex<HashMap<i32, Arc<Client>>>,
+    clients: Mutex<Clients>,
     last_pid: AtomicI32,
     ending: AtomicBool,
     /// Milliseconds; see [`Registry::watch`].
     clock: Arc<AtomicU64>,
     cutting: AtomicBool,
+}
+
+/// All clients, and how many there are of each kind that may have a cap.
+#[derive(Debug, Default)]
+struct Clients {
+    by_pid: HashMap<i32, Arc<Client>>,
+    of_database: HashMap<DatabaseName, u32>,
+    of_user: HashMap<UserName, u32>,
+}
+
+/// How many clients there may be at once; `None`: any number.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientCaps {
+    pub all: Option<usize>,
+    pub database: Option<NonZeroU32>,
+    pub user: Option<NonZeroU32>,
+}
+
+/// The cap that leaves no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    All,
+    Database,
+    User,
+}
+
+impl Clients {
+    fn has_room(&self, database: &str, user: &str, caps: ClientCaps) -> Result<(), Full> {
+        let reached = |count: Option<&u32>, cap: Option<NonZeroU32>| {
+            cap.is_some_and(|cap| count.is_some_and(|count| *count >= cap.get()))
+        };
+        if reached(self.of_database.get(database), caps.database) {
+            Err(Full::Database)
+        } else if reached(self.of_user.get(user), caps.user) {
+            Err(Full::User)
+        } else if caps.all.is_some_and(|cap| self.by_pid.len() >= cap) {
+            Err(Full::All)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn add(&mut self, client: Arc<Client>) {
+        *self.of_database.entry(client.database.clone()).or_default() += 1;
+        *self.of_user.entry(client.user.clone()).or_default() += 1;
+        self.by_pid.insert(client.pid, client);
+    }
+
+    fn remove(&mut self, client: &Client) {
+        if self.by_pid.remove(&client.pid).is_some() {
+            count_off(&mut self.of_database, &client.database);
+            count_off(&mut self.of_user, &client.user);
+        }
+    }
+}
+
+/// Names are not kept when they are not counted: clients bring them.
+fn count_off<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 /// One logged-in client.
@@ -54,20 +119,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Registry {
     /// Registers a client until the result is dropped. Process ids are our own and never those of a server.
-    #[must_use]
+    ///
+    /// # Errors
+    /// There are as many as there may be. Who is refused was never counted.
     pub fn enter(
         self: &Arc<Self>,
         database: DatabaseName,
         user: UserName,
         timeouts: Timeouts,
         long_key: bool,
-    ) -> Registered {
+        caps: ClientCaps,
+    ) -> Result<Registered, Full> {
         let key: [u8; LONG_KEY_BYTES] = rand::random();
         let key = key
             .get(..if long_key { LONG_KEY_BYTES } else { KEY_BYTES })
             .unwrap_or_default()
             .to_vec();
         let mut clients = lock(&self.clients);
+        clients.has_room(database.as_str(), user.as_str(), caps)?;
         let pid = loop {
             // Positive and not in use: the counter may come round on a proxy that runs for years.
             let pid = self
@@ -75,7 +144,7 @@ impl Registry {
                 .fetch_add(1, Ordering::Relaxed)
                 .wrapping_add(1)
                 & i32::MAX;
-            if pid != 0 && !clients.contains_key(&pid) {
+            if pid != 0 && !clients.by_pid.contains_key(&pid) {
                 break pid;
             }
         };
@@ -94,22 +163,22 @@ impl Registry {
             registry_clock: Arc::clone(&self.clock),
         });
         client.enter_phase(Phase::Idle);
-        clients.insert(pid, Arc::clone(&client));
-        Registered {
+        clients.add(Arc::clone(&client));
+        Ok(Registered {
             registry: Arc::clone(self),
             client,
-        }
+        })
     }
 
     #[must_use]
     pub fn count(&self) -> usize {
-        lock(&self.clients).len()
+        lock(&self.clients).by_pid.len()
     }
 
     /// Cancels what the client with this process id and key runs at the moment, if anything. Whoever asked learns
     /// nothing of it.
     pub async fn cancel(&self, pid: i32, key: &[u8]) {
-        let Some(client) = lock(&self.clients).get(&pid).cloned() else {
+        let Some(client) = lock(&self.clients).by_pid.get(&pid).cloned() else {
             return;
         };
         if !same_bytes(&client.key, key) {
@@ -127,7 +196,7 @@ impl Registry {
     }
 
     fn clients(&self) -> Vec<Arc<Client>> {
-        lock(&self.clients).values().cloned().collect()
+        lock(&self.clients).by_pid.values().cloned().collect()
     }
 
     /// Tells every session, and those to come, to end now, whatever they do.
@@ -241,7 +310,7 @@ impl std::ops::Deref for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        lock(&self.registry.clients).remove(&self.client.pid);
+        lock(&self.registry.clients).remove(&self.client);
     }
 }
 
@@ -252,7 +321,7 @@ mod tests {
     #[test]
     fn clients_get_distinct_ids_and_keys_of_their_protocol() {
         let registry = Arc::new(Registry::default());
-        let enter = |long| registry.enter("shop".into(), "ann".into(), Timeouts::default(), long);
+        let enter = |long| enter(&registry, "shop", "ann", long, ClientCaps::default()).unwrap();
         let (a, b) = (enter(false), enter(true));
         assert_ne!(a.pid, b.pid);
         assert_eq!((a.key.len(), b.key.len()), (4, 32));
@@ -264,14 +333,73 @@ mod tests {
     #[test]
     fn who_comes_while_all_are_asked_to_end_is_asked_too() {
         let registry = Arc::new(Registry::default());
-        let before = registry.enter("shop".into(), "ann".into(), Timeouts::default(), false);
+        let enter = || enter(&registry, "shop", "ann", false, ClientCaps::default()).unwrap();
+        let before = enter();
         registry.end_all();
         assert!(before.is_asked_to_end());
-        assert!(
-            registry
-                .enter("shop".into(), "ann".into(), Timeouts::default(), false)
-                .is_asked_to_end()
-        );
+        assert!(enter().is_asked_to_end());
+    }
+
+    #[test]
+    fn one_more_than_a_cap_is_refused_and_was_never_counted() {
+        let registry = Arc::new(Registry::default());
+        let caps = ClientCaps {
+            all: Some(4),
+            database: NonZeroU32::new(2),
+            user: NonZeroU32::new(3),
+        };
+        let enter = |database, user| enter(&registry, database, user, false, caps);
+        let mut here = vec![enter("a", "ann").unwrap(), enter("a", "bob").unwrap()];
+        assert_eq!(enter("a", "cid").unwrap_err(), Full::Database);
+        here.push(enter("b", "ann").unwrap());
+        here.push(enter("b", "ann").unwrap());
+        assert_eq!(enter("c", "ann").unwrap_err(), Full::User);
+        assert_eq!(enter("c", "cid").unwrap_err(), Full::All);
+        assert_eq!(registry.count(), 4);
+        // The first one leaves: of its database and user there is one less, and one less of all.
+        drop(here.remove(0));
+        here.push(enter("a", "ann").unwrap());
+        assert_eq!(enter("a", "ann").unwrap_err(), Full::Database);
+        drop(here);
+        let clients = lock(&registry.clients);
+        assert!(clients.by_pid.is_empty());
+        assert!(clients.of_database.is_empty() && clients.of_user.is_empty());
+    }
+
+    #[test]
+    fn clients_that_come_and_go_at_once_are_never_more_than_the_cap_and_the_cap_is_never_lost() {
+        let registry = Arc::new(Registry::default());
+        let caps = ClientCaps {
+            database: NonZeroU32::new(3),
+            ..ClientCaps::default()
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let entered = enter(&registry, "shop", "ann", false, caps);
+                        assert!(registry.count() <= 3);
+                        drop(entered);
+                    }
+                });
+            }
+        });
+        let all: Vec<_> = (0..3)
+            .map(|_| enter(&registry, "shop", "ann", false, caps).unwrap())
+            .collect();
+        assert!(enter(&registry, "shop", "ann", false, caps).is_err());
+        drop(all);
+    }
+
+    fn enter(
+        registry: &Arc<Registry>,
+        database: &str,
+        user: &str,
+        long_key: bool,
+        caps: ClientCaps,
+    ) -> Result<Registered, Full> {
+        let timeouts = Timeouts::default();
+        registry.enter(database.into(), user.into(), timeouts, long_key, caps)
     }
 
     #[test]
@@ -284,7 +412,7 @@ mod tests {
             }
         }
         let (registry, woken) = (Arc::new(Registry::default()), Arc::new(Woken::default()));
-        let client = registry.enter("shop".into(), "ann".into(), Timeouts::default(), false);
+        let client = enter(&registry, "shop", "ann", false, ClientCaps::default()).unwrap();
         client.listen(&Waker::from(Arc::clone(&woken)));
         registry.end_all();
         assert!(client.is_asked_to_end() && !client.is_cut_off());
@@ -292,7 +420,7 @@ mod tests {
         registry.cut_all();
         assert!(client.is_cut_off());
         assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-        let late = registry.enter("shop".into(), "ann".into(), Timeouts::default(), false);
+        let late = enter(&registry, "shop", "ann", false, ClientCaps::default()).unwrap();
         assert!(late.is_asked_to_end() && late.is_cut_off());
     }
 

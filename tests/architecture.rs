@@ -80,7 +80,7 @@ const DOORS: &[(&str, &str)] = &[
     ("pgwire", "wire/"),
     ("sqlparser", "sql/"),
     ("consistent_hash_ring", "placement/ring.rs"),
-    ("deadpool_postgres", "backend/control.rs"),
+    ("deadpool_postgres", "backend/control.rs backend/control/"),
     (
         "tokio_postgres",
         "backend/control.rs backend/control/ config/dsn.rs demo/",

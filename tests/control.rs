@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use certificates::{Certificates, Kind};
 use pgherd::backend::control::{Control, ControlError, ControlLimits};
-use pgherd::config::{Dsn, Endpoint, Password, ServerTls, SslMode};
+use pgherd::config::{Dsn, Endpoint, Password, ServerTls, SslMode, TargetSession};
 use pgherd::demo::{Options, Server, Servers};
 use pgherd::error::Report;
 
@@ -154,7 +154,8 @@ async fn tls_is_used_and_verified_as_the_connection_string_asks() {
         connect_timeout: None,
         application_name: None,
         options: None,
-        writable_only: false,
+        target: TargetSession::Any,
+        shuffle_hosts: false,
     };
     let ask = async |dsn: Dsn| {
         let control = Control::new("s", &dsn, ControlLimits::default())?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use certificates::{Certificates, Kind};
 use pgherd::backend::connect::{ConnectError, Encryption, LoggedIn, Login, cancel, connect};
-use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode};
+use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode, TargetSession};
 use pgherd::demo::{Options, Server, Servers};
 use pgherd::error::Report;
 use pgherd::wire::scram::md5_stored;
@@ -108,7 +108,8 @@ impl Place {
             connect_timeout: None,
             application_name: Some("herd".into()),
             options: Some("-c work_mem=5MB".into()),
-            writable_only: false,
+            target: TargetSession::Any,
+            shuffle_hosts: false,
         }
     }
 

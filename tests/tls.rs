@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use certificates::{Certificates, Kind, Pair};
 use pgherd::backend::connect::{ConnectError, Encryption, LoggedIn, Login, connect};
-use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode};
+use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode, TargetSession};
 use pgherd::error::Report;
 use pgherd::wire::authenticate::{Authenticator, Method, Verifier};
 use pgherd::wire::startup::{Opening, Policy, negotiate};
@@ -227,7 +227,8 @@ async fn log_in(port: u16, tls: ServerTls) -> Result<LoggedIn, ConnectError> {
         connect_timeout: None,
         application_name: None,
         options: None,
-        writable_only: false,
+        target: TargetSession::Any,
+        shuffle_hosts: false,
     };
     let secret = Secret::Plain(Password("pencil".into()));
     connect(Login {

@@ -48,7 +48,7 @@ pub(super) async fn serve(
 }
 
 async fn metrics(State(told): State<Told>) -> impl IntoResponse {
-    for database in told.gate.databases.values() {
+    for database in told.gate.databases.all() {
         database.metrics.publish();
         for pool in database.pools.all() {
             pool.metrics.publish(pool.figures());

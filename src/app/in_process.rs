@@ -26,7 +26,7 @@ impl Wanted for InProcess {
     async fn explain(&self, database: &str, sql: &str) -> Result<Explained, Trouble> {
         let databases = self.0.as_ref().map(|proxy| &proxy.gate().databases);
         let database = databases
-            .and_then(|databases| databases.get(database))
+            .and_then(|databases| databases.of_file(database))
             .ok_or_else(|| format!("the database {database} is not served"))?;
         Ok(explain::explain_known(&database.known, sql)?)
     }

@@ -15,11 +15,12 @@ use super::http::{self, Told};
 use super::listen::{self, Listener};
 use super::memory;
 use super::workers::Workers;
+use crate::backend::addresses;
 use crate::backend::connect::ConnectError;
 use crate::backend::pools::{Commons, Pools};
-use crate::config::{Config, Listen, Timeouts};
+use crate::config::{ANY, Config, Listen, Timeouts};
 use crate::error::Report;
-use crate::frontend::{self, Database, Gate, Memory};
+use crate::frontend::{self, Database, Databases, Gate, Memory, SWEEP};
 use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
 use crate::telemetry::Exporter;
@@ -117,6 +118,13 @@ impl Proxy {
         duties.push(tokio::spawn(keep_fresh(Arc::clone(&gate))));
         duties.push(tokio::spawn(memory::watch(Arc::clone(&gate))));
         duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
+        duties.push(tokio::spawn(sweep(Arc::clone(&gate))));
+        if !config.proxy.dns_interval.is_zero() {
+            duties.push(tokio::spawn(watch_addresses(
+                config.proxy.dns_interval,
+                Arc::clone(&gate),
+            )));
+        }
         let addresses = bound.iter().map(Listener::address).collect();
         let listeners = bound
             .into_iter()
@@ -165,7 +173,7 @@ impl Proxy {
             self.gate.registry.cut_all();
             self.is_empty_within(CUT_MAX).await;
         }
-        for database in self.gate.databases.values() {
+        for database in self.gate.databases.all() {
             database.pools.close();
         }
         self.duties.iter().for_each(JoinHandle::abort);
@@ -199,6 +207,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
     let snapshot = snapshot::load(config).await?;
     let commons = Arc::new(Commons::new(config));
     let mut databases = BTreeMap::new();
+    let mut template = None;
     for (name, known) in snapshot.databases {
         let pools = Pools::new(
             Arc::clone(&known.config),
@@ -210,15 +219,19 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
             database: name.to_string(),
             error,
         })?;
-        pools.warm_up();
-        databases.insert(name, Arc::new(Database::new(known, pools)));
+        if name.as_str() == ANY {
+            template = Some((Arc::clone(&known.config), pools));
+        } else {
+            pools.warm_up();
+            databases.insert(name, Arc::new(Database::new(known, pools)));
+        }
     }
     let tls = config.tls.as_ref();
     let acceptor = tls
         .map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file))
         .transpose();
     Ok(Gate {
-        databases,
+        databases: Databases::new(databases, template),
         registry: Arc::new(Registry::default()),
         auth: config.auth.clone(),
         authenticator: Authenticator::new(),
@@ -229,6 +242,7 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
         memory: Memory::new(memory::limit(config.proxy.memory_max)),
         ignored_parameters: config.proxy.ignore_startup_parameters.clone(),
         clients_max: config.proxy.clients_max as usize,
+        user_caps: config.users.clone(),
         login_timeout: config.proxy.login_timeout,
         message_bytes_max: config.proxy.message_bytes_max,
     })
@@ -246,12 +260,32 @@ pub(super) fn raise_open_files() {
 async fn keep_fresh(gate: Arc<Gate>) {
     loop {
         tokio::time::sleep(frontend::RELOAD).await;
-        for database in gate.databases.values() {
+        for database in gate.databases.all() {
             if !database.config.is_sharded() {
                 database.refresh();
             }
         }
     }
+}
+
+/// Puts away databases that were made on demand and are not used any more.
+async fn sweep(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        gate.databases.sweep();
+    }
+}
+
+async fn watch_addresses(interval: Duration, gate: Arc<Gate>) {
+    let pools = || {
+        let databases = gate.databases.all();
+        databases
+            .iter()
+            .flat_map(|database| database.pools.all())
+            .collect()
+    };
+    addresses::watch(interval, addresses::look_up, pools).await;
 }
 
 async fn keep_tidy(exporter: Exporter) {

@@ -2,11 +2,12 @@
 //! a client does, by the crate `postgres-protocol`.
 //!
 //! Hosts are tried in order, and every address of a host name, as libpq does: the next one is tried when nobody
-//! answers or the server cannot take connections now (57P03); any other refusal is final. Asks for protocol 3.0 and
-//! takes cancel keys of any length. Knows nothing of pools. What would surprise: deriving a SCRAM proof takes
+//! answers, when the server cannot take connections now (57P03), or when it is not what `target_session_attrs` asks
+//! for; any other refusal is final. Asks for protocol 3.0 and takes cancel keys of any length. Knows nothing of pools. What would surprise: deriving a SCRAM proof takes
 //! milliseconds, so it runs on the runtime's blocking threads.
 
 mod conversation;
+mod target;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,18 +16,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
+use rand::seq::SliceRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Dsn, Endpoint, Secret, ServerTls, SslMode};
+use crate::config::{Dsn, Endpoint, Secret, ServerTls, SslMode, TargetSession};
 use crate::error::{Blame, Report, SqlState};
+use crate::wire::encode;
 use crate::wire::frame::FrameError;
 use crate::wire::stream::Stream;
 use crate::wire::tls::{Connector, TlsError, Verification};
 
 use self::conversation::Ready;
 pub(super) use self::conversation::refusal;
+pub(super) use self::target::reported_fits;
 
 const CANCEL_REQUEST_CODE: i32 = 80_877_102;
 
@@ -40,6 +44,15 @@ pub enum ConnectError {
     },
     #[error("no server answered within {}", humantime::format_duration(*after))]
     TimedOut { endpoint: Endpoint, after: Duration },
+    #[error(
+        "{answered} of {tried} servers answered, but none is what target_session_attrs={} asks for",
+        target.as_str()
+    )]
+    NoneFits {
+        target: TargetSession,
+        answered: usize,
+        tried: usize,
+    },
     #[error("the connection to the server was lost during login")]
     Lost(#[source] io::Error),
     #[error("the server does not offer TLS, which its connection string requires")]
@@ -75,6 +88,7 @@ impl Report for ConnectError {
             ConnectError::Refused { sqlstate, .. } => *sqlstate,
             ConnectError::Unreachable { .. }
             | ConnectError::TimedOut { .. }
+            | ConnectError::NoneFits { .. }
             | ConnectError::TlsNotOffered
             | ConnectError::Tls(_) => SqlState::CANNOT_CONNECT_NOW,
             ConnectError::NoUsablePassword { .. } => SqlState::INVALID_PASSWORD,
@@ -100,6 +114,10 @@ impl Report for ConnectError {
             ConnectError::Refused { hint, .. } => hint.clone(),
             ConnectError::NoUsablePassword { .. } => Some(
                 "Give user and password in the connection string, or a plain password in users_file."
+                    .into(),
+            ),
+            ConnectError::NoneFits { .. } => Some(
+                "Ask each host: SELECT pg_is_in_recovery(), and SHOW default_transaction_read_only."
                     .into(),
             ),
             _ => None,
@@ -207,6 +225,17 @@ pub struct LoggedIn {
     /// What the server reported, each name once, in the order of the first report.
     pub parameters: Vec<(String, String)>,
     pub address: ServerAddress,
+    /// What was asked for; the server was that when it let us in (of [`TargetSession::PreferStandby`], perhaps).
+    pub target: TargetSession,
+}
+
+impl LoggedIn {
+    /// Ends the connection in good order.
+    pub async fn leave(mut self) {
+        // The server may be gone already.
+        let _ = self.stream.write_all(encode::TERMINATE).await;
+        let _ = self.stream.flush().await;
+    }
 }
 
 /// Connects and logs in to the first host that takes us.
@@ -214,8 +243,13 @@ pub struct LoggedIn {
 /// # Errors
 /// The refusal that ended it, or what the last host said.
 pub async fn connect(login: Login<'_>) -> Result<LoggedIn, ConnectError> {
+    let dsn = login.dsn;
     let mut last = ConnectError::Unexpected("no host is configured");
-    for endpoint in &login.dsn.hosts {
+    let (mut tried, mut unfit) = (0, 0);
+    // The first that answered, for who would rather have a standby and takes anybody.
+    let mut second_best = None;
+    for endpoint in in_order(dsn, dsn.hosts.iter().collect()) {
+        tried += 1;
         let places = match places(endpoint).await {
             Ok(places) => places,
             Err(error) => {
@@ -226,15 +260,39 @@ pub async fn connect(login: Login<'_>) -> Result<LoggedIn, ConnectError> {
                 continue;
             }
         };
-        for place in places {
+        tried += places.len().saturating_sub(1);
+        for place in in_order(dsn, places) {
             match connect_in_time(login, endpoint, place).await {
-                Ok(server) => return Ok(server),
+                Ok((server, true)) => return Ok(server),
+                Ok((server, false)) => {
+                    unfit += 1;
+                    if dsn.target == TargetSession::PreferStandby && second_best.is_none() {
+                        second_best = Some(server);
+                    } else {
+                        server.leave().await;
+                    }
+                }
                 Err(error) if error.is_for_the_next_host() => last = error,
-                Err(error) => return Err(error),
+                Err(error) => return second_best.ok_or(error),
             }
         }
     }
-    Err(last)
+    second_best.ok_or(match unfit {
+        0 => last,
+        answered => ConnectError::NoneFits {
+            target: dsn.target,
+            answered,
+            tried,
+        },
+    })
+}
+
+/// As they are, or shuffled where the connection string says so.
+fn in_order<T>(dsn: &Dsn, mut choices: Vec<T>) -> Vec<T> {
+    if dsn.shuffle_hosts {
+        choices.shuffle(&mut rand::rng());
+    }
+    choices
 }
 
 /// Asks the server at `address` to cancel what process `pid` runs, over a connection of its own, and waits until the
@@ -318,7 +376,7 @@ async fn connect_in_time(
     login: Login<'_>,
     endpoint: &Endpoint,
     place: Place,
-) -> Result<LoggedIn, ConnectError> {
+) -> Result<(LoggedIn, bool), ConnectError> {
     let limit = login.dsn.connect_timeout.unwrap_or(login.timeout);
     timeout(limit, connect_to(login, place))
         .await
@@ -378,7 +436,8 @@ async fn encrypt(
     }
 }
 
-async fn connect_to(login: Login<'_>, place: Place) -> Result<LoggedIn, ConnectError> {
+/// And whether the server is what was asked for.
+async fn connect_to(login: Login<'_>, place: Place) -> Result<(LoggedIn, bool), ConnectError> {
     let stream = open(&place).await?;
     let stream = match login.encryption {
         Encryption::Off => stream,
@@ -395,12 +454,16 @@ async fn connect_to(login: Login<'_>, place: Place) -> Result<LoggedIn, ConnectE
         pid,
         key,
         parameters,
+        fits,
     } = ready;
-    Ok(LoggedIn {
+    let target = login.dsn.target;
+    let server = LoggedIn {
         stream,
         pid,
         key,
         parameters,
         address,
-    })
+        target,
+    };
+    Ok((server, fits))
 }

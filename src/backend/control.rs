@@ -9,6 +9,7 @@
 //! connection with it: the server rolls back, and the pool never sees a session in an unknown state.
 
 mod error;
+mod hosts;
 mod settings;
 mod tls;
 
@@ -22,6 +23,7 @@ use deadpool_postgres::{
 };
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use self::hosts::{Hosts, Wanted};
 use self::settings::{connection_settings, encryption};
 use self::tls::Tls;
 use super::connect::Encryption;
@@ -81,18 +83,26 @@ impl Control {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Verified,
         };
+        let wanted = Wanted::by(dsn);
+        let limit = limits.connect_timeout;
         let manager = match encryption(&server, dsn)? {
-            Encryption::Off => Manager::from_config(config, NoTls, recycling),
+            Encryption::Off => {
+                let tls = NoTls;
+                Manager::from_connect(config, Hosts { tls, wanted, limit }, recycling)
+            }
             Encryption::Preferred(tls) | Encryption::Required(tls) => {
-                Manager::from_config(config, Tls(tls), recycling)
+                let tls = Tls(tls);
+                Manager::from_connect(config, Hosts { tls, wanted, limit }, recycling)
             }
         };
+        // Each host has its own time; names with several addresses share that of their hosts.
+        let hosts = u32::try_from(dsn.hosts.len()).unwrap_or(u32::MAX);
         let pool = Pool::builder(manager)
             .max_size(limits.connections_max.max(1))
             .wait_timeout(Some(limits.connect_timeout))
-            .create_timeout(Some(limits.connect_timeout))
+            .create_timeout(Some(limit.saturating_mul(hosts)))
             .recycle_timeout(Some(limits.connect_timeout))
-            .post_create(settle(limits.statement_timeout))
+            .post_create(settle(wanted, limits.statement_timeout))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| ControlError::Unreachable {
@@ -178,6 +188,10 @@ impl Control {
                     server,
                     cause: with_sources(&error),
                 },
+            },
+            PoolError::PostCreateHook(HookError::Message(cause)) => ControlError::Unreachable {
+                server,
+                cause: cause.into_owned(),
             },
             PoolError::PostCreateHook(HookError::Backend(error)) => {
                 match server_error(&server, &error) {
@@ -364,7 +378,7 @@ fn text_rows(messages: &[SimpleQueryMessage]) -> Rows {
 }
 
 /// How a session begins. By `SET` and not in the start-up message, so that `RESET` still finds the server's own values.
-fn settle(statement_timeout: Duration) -> Hook {
+fn settle(wanted: Wanted, statement_timeout: Duration) -> Hook {
     let text = format!(
         "SET search_path = pg_catalog; SET statement_timeout = {}",
         statement_timeout.as_millis()
@@ -372,6 +386,7 @@ fn settle(statement_timeout: Duration) -> Hook {
     Hook::async_fn(move |client, _| {
         let text = text.clone();
         Box::pin(async move {
+            wanted.must_fit(client).await?;
             let done = client.simple_query(&text).await;
             done.map(drop).map_err(HookError::Backend)
         })

@@ -3,9 +3,11 @@
 //! A [`Server`](server::Server) knows what it still owes its borrower ([`replies`]) and leaves its pool when it is
 //! dropped in any state but idle.
 
+pub mod addresses;
 mod between;
 pub mod connect;
 pub mod control;
+mod knock;
 pub mod listener;
 pub mod mailbox;
 pub mod pool;

@@ -502,7 +502,7 @@ impl Pool {
     }
 
     /// Closes what must not stay idle: connections with something to say, and those past their time.
-    fn look_over(&self) {
+    pub(super) fn look_over(&self) {
         let waker = Waker::from(Arc::clone(&self.alarm));
         let mut cx = Context::from_waker(&waker);
         let now = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -71,6 +72,17 @@ impl Commons {
     }
 }
 
+impl Purpose {
+    /// As the metrics call it.
+    fn name(self) -> &'static str {
+        match self {
+            Purpose::Statements => "statements",
+            Purpose::Describing => "describing",
+            Purpose::Listening => "listening",
+        }
+    }
+}
+
 /// All pools of a database.
 pub struct Pools {
     database: Arc<Database>,
@@ -98,20 +110,52 @@ impl Pools {
             .iter()
             .map(|shard| Encryption::load(&shard.primary.tls))
             .collect::<Result<_, _>>()?;
-        let quota = database.caps.connections_max.map(|max| {
-            let name = format!("connections_max in [databases.{}]", database.name);
-            Quota::new(name, max.get() as usize)
-        });
         Ok(Self {
+            quota: database_quota(&database),
             database,
             commons,
-            quota,
             workers,
             background,
             encryption,
             made: Mutex::default(),
             hubs: Mutex::default(),
         })
+    }
+
+    /// For another database on the same servers: what was read from files is shared, and no pool is.
+    #[must_use]
+    pub fn like(&self, database: Arc<Database>) -> Self {
+        Self {
+            quota: database_quota(&database),
+            database,
+            commons: Arc::clone(&self.commons),
+            workers: self.workers,
+            background: self.background.clone(),
+            encryption: self.encryption.clone(),
+            made: Mutex::default(),
+            hubs: Mutex::default(),
+        }
+    }
+
+    /// How this user is logged in to a shard.
+    pub(super) fn login(&self, shard: ShardId, user: &UserName) -> Option<Login> {
+        let configured = self.database.shards.get(shard.index())?;
+        let dsn = &configured.primary;
+        let user = login_user(dsn, user);
+        let secret = self.secret(dsn, &user);
+        Some(Login {
+            database: self.database.name.clone(),
+            shard: configured.name.clone(),
+            dsn: Arc::clone(dsn),
+            encryption: self.encryption.get(shard.index())?.clone(),
+            user: user.as_str().to_owned(),
+            secret,
+            purpose: Purpose::Statements.name(),
+        })
+    }
+
+    pub(super) fn connect_timeout(&self, user: &UserName) -> Duration {
+        self.database.pool_of(user).connect_timeout
     }
 
     /// The pool that runs this user's statements on a shard; `None` for a shard that does not exist.
@@ -146,7 +190,10 @@ impl Pools {
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
         }
-        let login = self.login(shard, &login_user, purpose)?;
+        let login = Login {
+            purpose: purpose.name(),
+            ..self.login(shard, user)?
+        };
         let mut settings = self.database.pool_of(&login_user).clone();
         let mut quotas = Vec::new();
         match purpose {
@@ -181,32 +228,16 @@ impl Pools {
             return Some(Arc::clone(hub));
         }
         let hub = Arc::new(Hub::new(
-            self.login(shard, &login_user, Purpose::Listening)?,
+            Login {
+                purpose: Purpose::Listening.name(),
+                ..self.login(shard, user)?
+            },
             encoding.to_owned(),
             self.database.pool_of(&login_user).clone(),
             self.background.clone(),
         ));
         hubs.insert(key, Arc::clone(&hub));
         Some(hub)
-    }
-
-    fn login(&self, shard: ShardId, user: &UserName, purpose: Purpose) -> Option<Login> {
-        let configured = self.database.shards.get(shard.index())?;
-        let dsn = &configured.primary;
-        let secret = self.secret(dsn, user);
-        Some(Login {
-            database: self.database.name.clone(),
-            shard: configured.name.clone(),
-            dsn: Arc::clone(dsn),
-            encryption: self.encryption.get(shard.index())?.clone(),
-            user: user.as_str().to_owned(),
-            secret,
-            purpose: match purpose {
-                Purpose::Statements => "statements",
-                Purpose::Describing => "describing",
-                Purpose::Listening => "listening",
-            },
-        })
     }
 
     /// What proves this user to the server.
@@ -276,6 +307,12 @@ pub struct Apart {
     /// What the server reported of its parameters, by name.
     pub reported: Vec<(String, String)>,
     pub identity: Arc<Identity>,
+}
+
+fn database_quota(database: &Database) -> Option<Arc<Quota>> {
+    let max = database.caps.connections_max?;
+    let name = format!("connections_max in [databases.{}]", database.name);
+    Some(Quota::new(name, max.get() as usize))
 }
 
 /// Everybody logs in as the forced user, and shares its pool.

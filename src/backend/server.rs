@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::connect::{self, Encryption, LoggedIn, ServerAddress};
+use super::addresses::{Addresses, Mark};
+use super::connect::{self, Encryption, LoggedIn, ServerAddress, reported_fits};
 use super::pool::Lease;
 use super::replies::{Description, Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
 use super::worker::with_scratch;
+use crate::config::TargetSession;
 use crate::error::{Blame, Report, SqlState};
 use crate::wire::channel::Channel;
 use crate::wire::decode;
@@ -163,6 +165,8 @@ pub struct Server {
     identity: Arc<Identity>,
     /// What the server reported of its parameters, by name.
     reported: Vec<(String, String)>,
+    /// What it was taken for.
+    target: TargetSession,
     /// The session settings that are in force on it.
     pub settings: Arc<Settings>,
     prepared: VecDeque<StatementId>,
@@ -174,6 +178,8 @@ pub struct Server {
     pub unnamed: Option<StatementId>,
     /// When it is too old to be lent again; `None`: never.
     expires: Option<Instant>,
+    /// Whether its address is still that of its host.
+    mark: Arc<Mark>,
     taken: Instant,
     /// The worker on whose runtime the stream is registered; none for a new one.
     pub(super) home: usize,
@@ -203,8 +209,10 @@ impl Server {
             channel: Channel::new(login.stream),
             replies: Replies::default(),
             held_back: Vec::new(),
+            mark: Addresses::of_process().mark(&login.address.place),
             identity: Identity::new(login.address, encryption, login.pid, login.key),
             reported: login.parameters,
+            target: login.target,
             settings: Arc::default(),
             prepared: VecDeque::new(),
             has_others: false,
@@ -227,10 +235,10 @@ impl Server {
         &self.reported
     }
 
-    /// Past its lifetime.
+    /// Past its lifetime, or at an address that is no longer its host's.
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expires| now > expires)
+        self.mark.has_vanished() || self.expires.is_some_and(|expires| now > expires)
     }
 
     /// When the current borrower got it, or it was given back last.
@@ -518,7 +526,14 @@ impl Server {
             let value = String::from_utf8_lossy(&value).into_owned();
             match self.reported.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = value,
-                None => self.reported.push((name, value)),
+                None => self.reported.push((name.clone(), value)),
+            }
+            // A standby was promoted under us. What else is reported may be a client's own setting.
+            if name == "in_hot_standby"
+                && self.target != TargetSession::PreferStandby
+                && reported_fits(self.target, &self.reported) == Some(false)
+            {
+                self.expires = Some(self.taken);
             }
         }
         for id in std::mem::take(&mut self.replies.unparsed) {

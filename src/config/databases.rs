@@ -16,6 +16,39 @@ use crate::names::{DatabaseName, ShardId, ShardName, UserName};
 
 /// The section for every database that has none of its own.
 pub const ANY: &str = "*";
+/// Whether a client that asks for a database of this name may get one after `[databases."*"]`.
+#[must_use]
+pub fn may_be_asked_for(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains('\0') && !RESERVED.contains(&name)
+}
+
+impl Database {
+    /// What this section, `[databases."*"]`, is for the database of that name. A connection string without a dbname
+    /// got the section's name, and gets this one.
+    #[must_use]
+    pub fn of_template(&self, name: &str) -> Database {
+        let dsn = |dsn: &Arc<Dsn>| match dsn.dbname.as_str() {
+            ANY => Arc::new(Dsn {
+                dbname: name.to_owned(),
+                ..(**dsn).clone()
+            }),
+            _ => Arc::clone(dsn),
+        };
+        let shards = self.shards.iter().map(|shard| Shard {
+            id: shard.id,
+            name: shard.name.clone(),
+            primary: dsn(&shard.primary),
+            control: dsn(&shard.control),
+            replicas: shard.replicas.iter().map(dsn).collect(),
+        });
+        Database {
+            name: DatabaseName::new(name),
+            shards: shards.collect(),
+            ..self.clone()
+        }
+    }
+}
+
 /// Names of the console's own databases.
 const RESERVED: &[&str] = &["pgherd", "pgbouncer"];
 /// Fewer than the buckets of a placement, so that each shard can hold some.

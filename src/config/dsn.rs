@@ -15,7 +15,7 @@ use super::dsn_text::{self, Settings};
 use super::keys::closest;
 use super::problems::{Fault, Problem, Problems};
 use super::values::{Environment, resolve};
-use super::{Dsn, Endpoint, Password, ServerTls, SslMode, passfile};
+use super::{Dsn, Endpoint, Password, ServerTls, SslMode, TargetSession, passfile};
 
 /// What a connection string means depends on where it stands.
 pub(super) struct Context<'a> {
@@ -51,6 +51,7 @@ const OURS: &[&str] = &[
     "sslkey",
     "passfile",
     "target_session_attrs",
+    "load_balance_hosts",
     "fallback_application_name",
 ];
 /// What libpq knows and pgherd does not, so that the answer can say so.
@@ -66,7 +67,6 @@ const LIBPQ_ONLY: &[&str] = &[
     "keepalives_idle",
     "keepalives_interval",
     "krbsrvname",
-    "load_balance_hosts",
     "max_protocol_version",
     "min_protocol_version",
     "replication",
@@ -121,8 +121,10 @@ pub(super) fn parse(text: &str, context: &Context) -> Result<Dsn, Vec<Fault>> {
 
     let mut tls = ServerTls::default();
     keep(server_tls(&mut settings, context).map(|read| tls = read));
-    let mut writable_only = false;
-    keep(target_session(&mut settings).map(|read| writable_only = read));
+    let mut target = TargetSession::Any;
+    keep(target_session(&mut settings).map(|read| target = read));
+    let mut shuffle_hosts = false;
+    keep(load_balance(&mut settings).map(|read| shuffle_hosts = read));
     let pass_file = take(&mut settings, "passfile");
     if let Some(name) = take(&mut settings, "fallback_application_name") {
         settings.insert(0, ("application_name".to_owned(), name));
@@ -146,7 +148,8 @@ pub(super) fn parse(text: &str, context: &Context) -> Result<Dsn, Vec<Fault>> {
         connect_timeout: plain.get_connect_timeout().copied(),
         application_name: text(plain.get_application_name()),
         options: text(plain.get_options()),
-        writable_only,
+        target,
+        shuffle_hosts,
     };
     dsn.password = password(&dsn, pass_file.as_deref(), context).map_err(|fault| vec![fault])?;
     Ok(dsn)
@@ -274,13 +277,36 @@ pub(super) fn cannot_read(path: &Path, error: &std::io::Error) -> Fault {
     )
 }
 
-fn target_session(settings: &mut Settings) -> Result<bool, Fault> {
-    match take(settings, "target_session_attrs").as_deref() {
-        None | Some("any") => Ok(false),
-        Some("read-write" | "primary") => Ok(true),
+fn target_session(settings: &mut Settings) -> Result<TargetSession, Fault> {
+    const ALL: [TargetSession; 6] = [
+        TargetSession::Any,
+        TargetSession::ReadWrite,
+        TargetSession::ReadOnly,
+        TargetSession::Primary,
+        TargetSession::Standby,
+        TargetSession::PreferStandby,
+    ];
+    let Some(word) = take(settings, "target_session_attrs") else {
+        return Ok(TargetSession::Any);
+    };
+    ALL.into_iter()
+        .find(|target| target.as_str() == word)
+        .ok_or_else(|| {
+            Fault::new(
+                "target_session_attrs has no such value",
+                "write any, read-write, read-only, primary, standby or prefer-standby",
+            )
+        })
+}
+
+/// Whether hosts are taken in a random order.
+fn load_balance(settings: &mut Settings) -> Result<bool, Fault> {
+    match take(settings, "load_balance_hosts").as_deref() {
+        None | Some("disable") => Ok(false),
+        Some("random") => Ok(true),
         Some(_) => Err(Fault::new(
-            "target_session_attrs has no such value here",
-            "write any, read-write or primary; servers to read from go into `replicas`",
+            "load_balance_hosts has no such value",
+            "write disable or random",
         )),
     }
 }

@@ -22,7 +22,7 @@ mod tables;
 mod tests;
 
 pub use check::{load, parse};
-pub use databases::ANY;
+pub use databases::{ANY, may_be_asked_for};
 pub use keys::known_keys;
 pub use problems::{Problem, Problems};
 pub use users::{Secret, Users};
@@ -271,7 +271,7 @@ pub enum DefaultTable {
 /// One connection string, as meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dsn {
-    /// At least one; tried in order.
+    /// At least one; tried in order, see `shuffle_hosts`.
     pub hosts: Vec<Endpoint>,
     pub dbname: String,
     /// The forced user; `None` means each client's own name and secret.
@@ -282,8 +282,40 @@ pub struct Dsn {
     pub application_name: Option<String>,
     /// The libpq `options` value, sent in the start-up message.
     pub options: Option<String>,
-    /// Of several hosts, take only one that accepts writes (`target_session_attrs=read-write` or `primary`).
-    pub writable_only: bool,
+    pub target: TargetSession,
+    /// Hosts, and the addresses of each, are tried in a new random order every time (`load_balance_hosts=random`).
+    pub shuffle_hosts: bool,
+}
+
+/// What a host must be to be taken: libpq's `target_session_attrs`
+/// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetSession {
+    #[default]
+    Any,
+    /// No standby, and transactions may write unless they say otherwise.
+    ReadWrite,
+    /// The opposite.
+    ReadOnly,
+    Primary,
+    Standby,
+    /// A standby, or any host where there is none.
+    PreferStandby,
+}
+
+impl TargetSession {
+    /// As a connection string has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TargetSession::Any => "any",
+            TargetSession::ReadWrite => "read-write",
+            TargetSession::ReadOnly => "read-only",
+            TargetSession::Primary => "primary",
+            TargetSession::Standby => "standby",
+            TargetSession::PreferStandby => "prefer-standby",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

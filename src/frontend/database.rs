@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::backend::pools::Pools;
-use crate::config::{self, PoolSettings};
-use crate::names::{DatabaseName, ShardId, UserName};
+use crate::config::{self, Caps, PoolSettings};
+use crate::names::{ShardId, UserName};
 use crate::placement::Placement;
-use crate::registry::Registry;
+use crate::registry::{ClientCaps, Full, Registered, Registry};
 use crate::snapshot::DatabaseSnapshot;
 use crate::telemetry::DatabaseMetrics;
 use crate::wire::authenticate::Authenticator;
 use crate::wire::startup::Policy;
 use crate::wire::tls::Acceptor;
 
+use super::databases::Databases;
 use super::leavers::Leavers;
 use super::memory::Memory;
 use super::sharded::Plans;
@@ -103,7 +104,7 @@ impl Database {
 
 /// All that a client can meet behind the gate.
 pub struct Gate {
-    pub databases: BTreeMap<DatabaseName, Arc<Database>>,
+    pub databases: Databases,
     pub registry: Arc<Registry>,
     pub auth: config::Auth,
     pub authenticator: Authenticator,
@@ -113,6 +114,38 @@ pub struct Gate {
     /// Start-up parameters that are dropped, in lower case.
     pub ignored_parameters: BTreeSet<String>,
     pub clients_max: usize,
+    /// Caps of single users, over all databases.
+    pub user_caps: BTreeMap<UserName, Caps>,
     pub login_timeout: Duration,
     pub message_bytes_max: u32,
+}
+
+impl Gate {
+    /// Registers a client whose login has come so far, unless a cap is reached.
+    pub(super) fn enter(
+        &self,
+        database: &Database,
+        user: &UserName,
+        long_key: bool,
+    ) -> Result<Registered, SessionError> {
+        let name = &database.config.name;
+        let caps = ClientCaps {
+            all: Some(self.clients_max),
+            database: database.config.caps.clients_max,
+            user: self.user_caps.get(user).and_then(|caps| caps.clients_max),
+        };
+        let timeouts = database.config.pool_of(user).timeouts;
+        let entered = self
+            .registry
+            .enter(name.clone(), user.clone(), timeouts, long_key, caps);
+        entered.map_err(|full| match full {
+            Full::All => SessionError::TooManyClients,
+            // One that was made on demand has the cap of the template.
+            Full::Database if self.databases.of_file(name.as_str()).is_none() => {
+                SessionError::TooManyClientsOf(format!("databases.\"{}\"", config::ANY))
+            }
+            Full::Database => SessionError::TooManyClientsOf(format!("databases.{name}")),
+            Full::User => SessionError::TooManyClientsOf(format!("users.{user}")),
+        })
+    }
 }

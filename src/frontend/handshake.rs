@@ -161,20 +161,16 @@ async fn log_in(
     let replication = parameters.replication();
     let replication = replication.map_err(|error| report(Box::new(error)))?;
     let settings = settings(&parameters).map_err(|error| report(Box::new(error)))?;
-    let database = replication::find(gate, parameters.database(), replication)
-        .map_err(|error| report(Box::new(error)))?
-        .clone();
+    let user = UserName::from(parameters.user());
+    let database = replication::find(gate, parameters.database(), replication, &user)
+        .await
+        .map_err(report)?;
     if gate.memory.is_full() {
         database.metrics.out_of_memory("client");
         return Err(report(Box::new(gate.memory.refusal())));
     }
-    let user = UserName::from(parameters.user());
-    let timeouts = database.config.pool_of(&user).timeouts;
-    let name = database.config.name.clone();
-    let entry = gate.registry.enter(name, user, timeouts, minor >= 2);
-    if gate.registry.count() > gate.clients_max {
-        return Err(report(Box::new(SessionError::TooManyClients)));
-    }
+    let entry = gate.enter(&database, &user, minor >= 2);
+    let entry = entry.map_err(|error| report(Box::new(error)))?;
     let client = Arc::clone(&entry);
     let welcome = async {
         if replication == Replication::No {

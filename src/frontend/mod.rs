@@ -2,6 +2,7 @@
 //! borrows, runs and relays by calling each room once, in this order.
 
 mod database;
+mod databases;
 mod greeting;
 mod handshake;
 mod leavers;
@@ -18,6 +19,7 @@ mod trouble;
 mod waiting;
 
 pub use database::{Database, Gate};
+pub use databases::{Databases, SWEEP};
 pub use handshake::serve;
 pub use leavers::RELOAD;
 pub use memory::Memory;

@@ -11,10 +11,9 @@ use super::database::{Database, Gate};
 use super::greeting::Refusal;
 use super::trouble::SessionError;
 use crate::backend::server::Identity;
-use crate::config::ANY;
-use crate::error::Severity;
+use crate::error::{Report, Severity};
 use crate::execute::{self, Joined, Way};
-use crate::names::ShardId;
+use crate::names::{ShardId, UserName};
 use crate::planner;
 use crate::registry::Registered;
 use crate::wire::encode;
@@ -38,24 +37,19 @@ pub(super) struct Link {
 
 /// The database that a client means: where nobody has called one `replication`, a program that asks for the whole
 /// server means the only one there is.
-pub(super) fn find<'g>(
-    gate: &'g Gate,
+pub(super) async fn find(
+    gate: &Gate,
     name: &str,
     replication: Replication,
-) -> Result<&'g Arc<Database>, SessionError> {
-    if let Some(database) = gate.databases.get(name) {
-        return Ok(database);
+    user: &UserName,
+) -> Result<Arc<Database>, Box<dyn Report + Send + Sync>> {
+    let means_all = replication == Replication::Physical && name == WHOLE_SERVER;
+    if !means_all || gate.databases.of_file(name).is_some() {
+        return gate.databases.find(name, user).await;
     }
-    if replication != Replication::Physical || name != WHOLE_SERVER {
-        return Err(SessionError::NoDatabase(name.to_owned()));
-    }
-    let mut single = gate
-        .databases
-        .values()
-        .filter(|database| !database.config.is_sharded());
-    match (single.next(), single.next()) {
-        (Some(only), None) if only.config.name.as_str() != ANY => Ok(only),
-        _ => Err(SessionError::WhichServer),
+    match gate.databases.only_single() {
+        Some(only) => Ok(only),
+        None => Err(Box::new(SessionError::WhichServer)),
     }
 }
 

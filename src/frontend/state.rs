@@ -255,7 +255,7 @@ impl Session {
     /// By `client_min_messages`, as far as the session knows of it.
     pub(super) fn wants_notices(&self) -> bool {
         let level = self.settings.get("client_min_messages").unwrap_or_default();
-        let quiet = ["warning", "error", "log"];
+        let quiet = ["warning", "error", "fatal", "panic"];
         !quiet.iter().any(|&quiet| level.eq_ignore_ascii_case(quiet))
     }
 

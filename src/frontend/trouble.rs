@@ -127,10 +127,15 @@ pub enum SessionError {
     Overdue(Overdue),
     #[error("no such database: {0}")]
     NoDatabase(String),
+    #[error("too many databases are in use")]
+    TooManyDatabases,
     #[error("no more connections allowed (clients_max)")]
     TooManyClients,
     #[error("pgherd is short of memory and takes no new work")]
     OutOfMemory { resident: u64, limit: u64 },
+    /// A section of the file, such as `databases.shop`.
+    #[error("client connections exceeded ({0}.clients_max)")]
+    TooManyClientsOf(String),
     #[error("the login took longer than {0} s")]
     LoginTimeout(u64),
     #[error("it is not clear which server is to be replicated")]
@@ -191,7 +196,9 @@ impl Report for SessionError {
             SessionError::NoDatabase(_) | SessionError::WhichServer => {
                 SqlState::INVALID_CATALOG_NAME
             }
-            SessionError::TooManyClients => SqlState::TOO_MANY_CONNECTIONS,
+            SessionError::TooManyClients
+            | SessionError::TooManyClientsOf(_)
+            | SessionError::TooManyDatabases => SqlState::TOO_MANY_CONNECTIONS,
             SessionError::OutOfMemory { .. } => SqlState::OUT_OF_MEMORY,
             SessionError::LoginTimeout(_) => SqlState::INVALID_AUTHORIZATION,
             SessionError::Internal(_) => SqlState::INTERNAL_ERROR,
@@ -202,6 +209,8 @@ impl Report for SessionError {
             SessionError::Ended
             | SessionError::TooManyClients
             | SessionError::OutOfMemory { .. }
+            | SessionError::TooManyClientsOf(_)
+            | SessionError::TooManyDatabases
             | SessionError::Internal(_) => Blame::Proxy,
             _ => Blame::Client,
         }
@@ -211,6 +220,8 @@ impl Report for SessionError {
             SessionError::Ended
             | SessionError::NoDatabase(_)
             | SessionError::TooManyClients
+            | SessionError::TooManyClientsOf(_)
+            | SessionError::TooManyDatabases
             | SessionError::LoginTimeout(_)
             | SessionError::WhichServer => Severity::Fatal,
             _ => Severity::Error,
@@ -237,6 +248,9 @@ impl Report for SessionError {
             }
             SessionError::TooManyClients => {
                 Some("Raise clients_max in the section [proxy].".into())
+            }
+            SessionError::TooManyClientsOf(section) => {
+                Some(format!("Raise clients_max in the section [{section}]."))
             }
             SessionError::SchemaChanged => {
                 Some("Restart pgherd, so that it reads the schema again.".into())

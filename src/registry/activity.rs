@@ -185,12 +185,19 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ClientCaps;
     use super::*;
+
+    fn enter(registry: &Arc<Registry>, timeouts: Timeouts) -> super::super::Registered {
+        let caps = ClientCaps::default();
+        let entered = registry.enter("shop".into(), "ann".into(), timeouts, false, caps);
+        entered.unwrap()
+    }
 
     fn client(timeouts: Timeouts) -> super::super::Registered {
         let registry = Arc::new(Registry::default());
         registry.clock.store(1, Ordering::Relaxed);
-        registry.enter("shop".into(), "ann".into(), timeouts, false)
+        enter(&registry, timeouts)
     }
 
     #[test]
@@ -228,7 +235,7 @@ mod tests {
         };
         let registry = Arc::new(Registry::default());
         registry.clock.store(50_000, Ordering::Relaxed);
-        let client = registry.enter("shop".into(), "ann".into(), timeouts, false);
+        let client = enter(&registry, timeouts);
         assert_eq!(client.activity.judge(50_999), None);
         assert_eq!(client.activity.judge(51_000), Some(Overdue::Idle));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::load_database;
 use crate::backend::control::{Control, ControlError, ControlLimits, Rows};
-use crate::config::{Config, Database, Dsn, Shard};
+use crate::config::{ANY, Config, Database, Dsn, Shard, TargetSession};
 use crate::error::{Report, Severity};
 use crate::names::Role;
 
@@ -110,7 +110,8 @@ async fn check_shard(
     let control_path = format!("{path}.control");
     match settings_of(database, shard, &shard.control).await {
         Ok(settings) => {
-            judge(database, &settings, Role::Primary, &control_path, findings);
+            let role = (Role::Primary, shard.control.target);
+            judge(database, &settings, role, &control_path, findings);
             primary = Some(settings);
         }
         Err(error) => findings.push(Finding::of_error(&control_path, &error)),
@@ -148,7 +149,7 @@ async fn check_reach(
         return;
     }
     match settings_of(database, shard, dsn).await {
-        Ok(settings) => judge(database, &settings, role, path, findings),
+        Ok(settings) => judge(database, &settings, (role, dsn.target), path, findings),
         Err(error) => findings.push(Finding::of_error(path, &error)),
     }
 }
@@ -160,9 +161,14 @@ async fn settings_of(
     shard: &Shard,
     dsn: &Dsn,
 ) -> Result<Settings, ControlError> {
+    // Which database `[databases."*"]` leads to is not known before a client asks; this one is on nearly every server.
+    let known = (dsn.dbname == ANY).then(|| Dsn {
+        dbname: "postgres".to_owned(),
+        ..dsn.clone()
+    });
     let control = Control::new(
         format!("{}/{}", database.name, shard.name),
-        dsn,
+        known.as_ref().unwrap_or(dsn),
         ControlLimits::default(),
     )?;
     let names: Vec<String> = SETTINGS_EQUAL
@@ -189,10 +195,18 @@ fn pairs(rows: Rows) -> Settings {
         .collect()
 }
 
+/// A string that asks for standbys means them, also where a primary usually stands.
+fn wants_primary(target: TargetSession) -> bool {
+    matches!(
+        target,
+        TargetSession::Any | TargetSession::ReadWrite | TargetSession::Primary
+    )
+}
+
 fn judge(
     database: &Database,
     settings: &Settings,
-    role: Role,
+    (role, target): (Role, TargetSession),
     path: &str,
     findings: &mut Vec<Finding>,
 ) {
@@ -201,7 +215,7 @@ fn judge(
         findings.push(Finding::new(severity, path, problem, remedy));
     };
     match (role, is("in_recovery", "true")) {
-        (Role::Primary, true) => {
+        (Role::Primary, true) if wants_primary(target) => {
             find(
                 Severity::Error,
                 "this server is a replica".to_owned(),

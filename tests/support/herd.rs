@@ -11,7 +11,7 @@ use std::time::Duration;
 use pgherd::backend::control::{Control, ControlLimits};
 use pgherd::config::{
     Auth, AuthMethod, Caps, Config, Database, DefaultTable, Dsn, Endpoint, Log, MemoryMax,
-    PoolSettings, Proxy, ServerTls, Shard, SslMode, TableRule, Users,
+    PoolSettings, Proxy, ServerTls, Shard, SslMode, TableRule, TargetSession, Users,
 };
 use pgherd::demo::Server;
 use pgherd::names::{DatabaseName, ShardId, ShardName, TableName};
@@ -151,7 +151,8 @@ pub fn socket_dsn(folder: &Path, port: u16, dbname: &str) -> Dsn {
         connect_timeout: None,
         application_name: None,
         options: None,
-        writable_only: false,
+        target: TargetSession::Any,
+        shuffle_hosts: false,
     }
 }
 

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod proxy;
+pub mod standby;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

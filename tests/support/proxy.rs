@@ -1,6 +1,7 @@
 //! The built `pgherd` as a child process: started with a config text, killed on drop, its log kept for failures.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -109,6 +110,16 @@ impl Proxy {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// A page of the HTTP door, such as `/metrics`, with its head.
+    pub fn page(&self, path: &str) -> String {
+        let mut http = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
+        http.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).unwrap();
+        page
     }
 
     /// `kill -s <signal>`, such as `HUP`.

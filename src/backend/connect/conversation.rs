@@ -14,7 +14,7 @@ use postgres_protocol::authentication::sasl::{
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ConnectError, Login};
+use super::{ConnectError, Login, target};
 use crate::config::Secret;
 use crate::error::SqlState;
 use crate::wire::decode;
@@ -36,6 +36,8 @@ pub(super) struct Ready {
     pub(super) pid: i32,
     pub(super) key: Vec<u8>,
     pub(super) parameters: Vec<(String, String)>,
+    /// The server is what `target_session_attrs` asks for.
+    pub(super) fits: bool,
 }
 
 pub(super) async fn log_in(stream: Stream, login: Login<'_>) -> Result<Ready, ConnectError> {
@@ -46,7 +48,15 @@ pub(super) async fn log_in(stream: Stream, login: Login<'_>) -> Result<Ready, Co
     };
     conversation.send(&startup_message(login)?).await?;
     conversation.authenticate(login).await?;
-    conversation.finish().await
+    let (pid, key, parameters) = conversation.settle().await?;
+    let fits = target::fits(login.dsn.target, &parameters, &mut conversation).await?;
+    Ok(Ready {
+        stream: conversation.stream,
+        pid,
+        key,
+        parameters,
+        fits,
+    })
 }
 
 /// The start-up message: the client's parameters first, then those of the connection string that it did not give. Of
@@ -85,7 +95,7 @@ fn startup_message(login: Login<'_>) -> Result<BytesMut, ConnectError> {
     Ok(message)
 }
 
-struct Conversation {
+pub(super) struct Conversation {
     stream: Stream,
     read: BytesMut,
     /// All bytes so far.
@@ -278,8 +288,8 @@ impl Conversation {
         Err(ConnectError::Unexpected("it broke off SCRAM"))
     }
 
-    /// From AuthenticationOk to ReadyForQuery and an empty buffer.
-    async fn finish(mut self) -> Result<Ready, ConnectError> {
+    /// From AuthenticationOk to ReadyForQuery and an empty buffer: process id, cancel key and parameters.
+    async fn settle(&mut self) -> Result<Settled, ConnectError> {
         let (mut pid, mut key, mut parameters) = (0, Vec::new(), Vec::new());
         let mut ready = false;
         while !ready || !self.read.is_empty() {
@@ -291,23 +301,50 @@ impl Conversation {
                 }
                 b'K' => (pid, key) = backend_key(&body)?,
                 b'v' => {}
-                b'Z' if !ready => {
-                    let status = decode::ready_for_query(&body)?;
-                    if status != decode::Status::Idle {
-                        return Err(ConnectError::Unexpected("it is in a transaction"));
-                    }
-                    ready = true;
-                }
+                b'Z' if !ready => ready = is_idle(&body)?,
                 _ => return Err(ConnectError::Unexpected("it sent what no login holds")),
             }
         }
-        Ok(Ready {
-            stream: self.stream,
-            pid,
-            key,
-            parameters,
-        })
+        Ok((pid, key, parameters))
     }
+
+    /// Runs one query; the first column of its first row.
+    pub(super) async fn ask(&mut self, question: &str) -> Result<Vec<u8>, ConnectError> {
+        let mut message = BytesMut::new();
+        frontend::query(question, &mut message)
+            .map_err(|_| ConnectError::Unexpected("a question of ours holds a zero byte"))?;
+        self.send(&message).await?;
+        let mut answer = None;
+        let mut ready = false;
+        while !ready || !self.read.is_empty() {
+            let Message { tag, body } = self.receive().await?;
+            match tag {
+                b'T' | b'C' | b'S' => {}
+                b'D' if answer.is_none() => answer = first_column(&body),
+                b'Z' if !ready => ready = is_idle(&body)?,
+                _ => return Err(ConnectError::Unexpected("it did not answer a question")),
+            }
+        }
+        answer.ok_or(ConnectError::Unexpected("it did not answer a question"))
+    }
+}
+
+type Settled = (i32, Vec<u8>, Vec<(String, String)>);
+
+/// A ReadyForQuery must say so.
+fn is_idle(body: &[u8]) -> Result<bool, ConnectError> {
+    match decode::ready_for_query(body)? {
+        decode::Status::Idle => Ok(true),
+        _ => Err(ConnectError::Unexpected("it is in a transaction")),
+    }
+}
+
+/// Of a DataRow; `None` where it is NULL, or not there at all.
+fn first_column(body: &[u8]) -> Option<Vec<u8>> {
+    let (_count, rest) = body.split_first_chunk::<2>()?;
+    let (length, value) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    value.get(..length).map(<[u8]>::to_vec)
 }
 
 fn plain_password(login: Login<'_>) -> Result<&str, ConnectError> {

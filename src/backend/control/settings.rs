@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::config::{SslMode as PgSslMode, TargetSessionAttrs};
+use tokio_postgres::config::SslMode as PgSslMode;
 
 use super::ControlError;
 use crate::backend::connect::{ConnectError, Encryption};
@@ -39,10 +39,6 @@ pub(super) fn connection_settings(
             }
         };
     }
-    if dsn.hosts.len() > 1 {
-        // Several hosts are the same shard before and after a failover: only its primary will do.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    }
     config.connect_timeout(connect_timeout);
     config.ssl_mode(match dsn.tls.mode {
         _ if !reaches_over_tcp(dsn) => PgSslMode::Disable,
@@ -77,7 +73,7 @@ pub(super) fn encryption(server: &str, dsn: &Dsn) -> Result<Encryption, ControlE
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{Password, ServerTls};
+    use crate::config::{Password, ServerTls, TargetSession};
     use crate::error::Report;
 
     /// Nobody listens there.
@@ -94,7 +90,8 @@ pub(super) mod tests {
             connect_timeout: None,
             application_name: None,
             options: None,
-            writable_only: false,
+            target: TargetSession::Any,
+            shuffle_hosts: false,
         }
     }
 

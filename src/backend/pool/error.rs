@@ -16,7 +16,7 @@ pub enum PoolError {
         cause: Scarcity,
         waited: Duration,
     },
-    #[error("no server of shard \"{shard}\" can be reached: {error}")]
+    #[error("no server of shard \"{shard}\" can be used: {error}")]
     Unreachable {
         shard: ShardName,
         error: Arc<ConnectError>,
@@ -42,7 +42,11 @@ impl Report for PoolError {
     fn sqlstate(&self) -> SqlState {
         match self {
             PoolError::WaitedInVain { .. } => SqlState::TOO_MANY_CONNECTIONS,
-            PoolError::Unreachable { .. } => SqlState::CANNOT_CONNECT_NOW,
+            PoolError::Unreachable { error, .. } => match **error {
+                // A server that answers has its own reason.
+                ConnectError::Refused { sqlstate, .. } => sqlstate,
+                _ => SqlState::CANNOT_CONNECT_NOW,
+            },
             PoolError::LoginRefused { error } => error.sqlstate(),
             PoolError::Closed => SqlState::ADMIN_SHUTDOWN,
         }

@@ -237,6 +237,7 @@ pub(in crate::backend) fn is_final(error: &ConnectError) -> bool {
         ),
         ConnectError::Unreachable { .. }
         | ConnectError::TimedOut { .. }
+        | ConnectError::NoneFits { .. }
         | ConnectError::Lost(_) => false,
         _ => true,
     }

@@ -35,7 +35,8 @@ fn base() -> Dsn {
         connect_timeout: None,
         application_name: None,
         options: None,
-        writable_only: false,
+        target: TargetSession::Any,
+        shuffle_hosts: false,
     }
 }
 
@@ -48,6 +49,10 @@ fn tcp(host: &str, port: u16) -> Endpoint {
 
 fn unix(path: &str) -> Endpoint {
     Endpoint::Unix { path: path.into() }
+}
+
+fn target(target: TargetSession) -> Dsn {
+    Dsn { target, ..base() }
 }
 
 fn tls(mode: SslMode) -> ServerTls {
@@ -226,9 +231,34 @@ fn both_spellings_mean_the_same_server() {
         ),
         (
             "host=h target_session_attrs=primary",
+            "postgres://h?target_session_attrs=primary",
+            target(TargetSession::Primary),
+        ),
+        (
+            "host=h target_session_attrs=read-write",
             "postgres://h?target_session_attrs=read-write",
+            target(TargetSession::ReadWrite),
+        ),
+        (
+            "host=h target_session_attrs=read-only",
+            "postgres://h?target_session_attrs=read-only",
+            target(TargetSession::ReadOnly),
+        ),
+        (
+            "host=h target_session_attrs=standby",
+            "postgres://h?target_session_attrs=standby",
+            target(TargetSession::Standby),
+        ),
+        (
+            "host=h target_session_attrs=prefer-standby load_balance_hosts=disable",
+            "postgres://h?target_session_attrs=prefer-standby",
+            target(TargetSession::PreferStandby),
+        ),
+        (
+            "host=h load_balance_hosts=random",
+            "postgres://h?load_balance_hosts=random",
             Dsn {
-                writable_only: true,
+                shuffle_hosts: true,
                 ..base()
             },
         ),
@@ -304,8 +334,12 @@ fn a_wrong_connection_string_is_named_but_never_shown() {
         ),
         ("host=h password=hunter2", "there is a password but no user"),
         (
-            "host=h target_session_attrs=standby",
-            "target_session_attrs has no such value here",
+            "host=h target_session_attrs=hunter2",
+            "target_session_attrs has no such value",
+        ),
+        (
+            "host=h load_balance_hosts=hunter2",
+            "load_balance_hosts has no such value",
         ),
         (
             "host=h connect_timeout=hunter2",

@@ -345,3 +345,40 @@ fn a_missing_configuration_file_is_a_problem_like_any_other() {
         "the configuration file cannot be read: entity not found"
     );
 }
+
+#[test]
+fn the_template_of_all_databases_gives_its_name_where_none_is_written() {
+    let text = "[auth]\nmethod = \"trust\"\n[databases.\"*\"]\nclients_max = 3\n[[databases.\"*\".shards]]\nname = \"s0\"\n\
+                primary = \"host=h\"\ncontrol = \"host=h user=c\"\nreplicas = [\"host=r\"]\n";
+    let template = |text: &str| {
+        let config = read(text).expect("a good file");
+        config.databases.get(ANY).cloned().expect("the template")
+    };
+    let made = template(text).of_template("shop");
+    assert_eq!(made.name.as_str(), "shop");
+    assert_eq!(made.caps.clients_max.map(u32::from), Some(3));
+    let shard = &made.shards[0];
+    for dsn in [&shard.primary, &shard.control, &shard.replicas[0]] {
+        assert_eq!(dsn.dbname, "shop");
+    }
+    let elsewhere = text
+        .replace("host=h", "host=h dbname=d")
+        .replace("host=r", "host=r dbname=d");
+    let made = template(&elsewhere).of_template("shop");
+    assert_eq!(made.shards[0].primary.dbname, "d");
+    assert_eq!(made.name.as_str(), "shop");
+
+    let (longest, longer) = ("x".repeat(63), "x".repeat(64));
+    for (name, may) in [
+        ("shop", true),
+        ("*", true),
+        (longest.as_str(), true),
+        (longer.as_str(), false),
+        ("", false),
+        ("a\0b", false),
+        ("pgherd", false),
+        ("pgbouncer", false),
+    ] {
+        assert_eq!(may_be_asked_for(name), may, "{name:?}");
+    }
+}
