@@ -329,17 +329,13 @@ fn a_cancel_request_reaches_the_server_that_works_for_the_client() {
 }
 
 #[test]
-fn listen_and_notify_work_and_keep_the_server() {
+fn listen_and_notify_work() {
     let (proxy, name) = started("notify", 2);
     let mut listener = proxy.client(&name, "postgres", "");
     let mut speaker = proxy.client(&name, "postgres", "");
     listener.query("LISTEN herd").ok();
     speaker.query("NOTIFY herd, 'moo'").ok();
-    // Beside the word there is the notice that the session keeps its server.
-    let mut heard = listener.frame();
-    if heard.tag == b'N' {
-        heard = listener.frame();
-    }
+    let heard = listener.frame();
     assert_eq!(heard.tag, b'A');
     assert!(String::from_utf8_lossy(&heard.body).contains("moo"));
 }
