@@ -334,6 +334,18 @@ fn a_cancel_request_reaches_the_server_that_works_for_the_client() {
 }
 
 #[test]
+fn listen_and_notify_work() {
+    let (proxy, name) = started("notify", 2);
+    let mut listener = proxy.client(&name, "postgres", "");
+    let mut speaker = proxy.client(&name, "postgres", "");
+    listener.query("LISTEN herd").ok();
+    speaker.query("NOTIFY herd, 'moo'").ok();
+    let heard = listener.frame();
+    assert_eq!(heard.tag, b'A');
+    assert!(String::from_utf8_lossy(&heard.body).contains("moo"));
+}
+
+#[test]
 fn what_one_client_leaves_behind_no_other_one_sees() {
     let (proxy, name) = started("clean", 1);
     let mut first = proxy.client(&name, "postgres", "");
