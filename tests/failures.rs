@@ -292,6 +292,45 @@ fn a_login_that_is_never_finished_ends() {
     assert!(client.is_closed());
 }
 
+/// One client waits for a server.
+fn has_a_waiter(proxy: &Proxy) -> bool {
+    let mut http = TcpStream::connect(("127.0.0.1", proxy.http)).unwrap();
+    http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    http.read_to_string(&mut page).unwrap();
+    page.lines()
+        .any(|line| line.starts_with("pgherd_pool_waiting{") && line.ends_with(" 1"))
+}
+
+#[test]
+fn what_is_sent_while_a_client_waits_for_a_server_is_not_forgotten() {
+    let (proxy, name) = one_shard("meanwhile", "pool = { size = 1 }\n");
+    let mut holder = proxy.client(&name, "postgres", "");
+    let mut waiter = proxy.client(&name, "postgres", "");
+    for more in [
+        vec![sync()],
+        vec![execute("", 0), sync()],
+        vec![sync(), query("SELECT 3")],
+    ] {
+        holder.query("BEGIN").ok();
+        holder.query("SELECT 1").ok();
+        let begins = [
+            parse("", "SELECT 2", &[]),
+            bind("", "", &[]),
+            execute("", 0),
+        ];
+        waiter.send(&begins.concat());
+        until("it waits", || has_a_waiter(&proxy));
+        // Without it the server that the client gets would wait for it forever.
+        waiter.send(&more.concat());
+        holder.query("COMMIT").ok();
+        assert_eq!(waiter.reply().lines()[0], "2");
+        if more.len() > 1 && more[0] == sync() {
+            assert_eq!(waiter.reply().lines(), ["3"]);
+        }
+    }
+}
+
 #[test]
 fn a_cancel_request_ends_the_waiting_for_a_server() {
     let (proxy, name) = one_shard("waiting", "pool = { size = 1, wait_timeout = \"1min\" }\n");
@@ -302,14 +341,7 @@ fn a_cancel_request_ends_the_waiting_for_a_server() {
     let key = waiter.try_login(&[("user", "postgres"), ("database", &name)], "");
     let key = key.of(b'K').next().unwrap().body.clone();
     waiter.send(&query("SELECT 2"));
-    until("it waits", || {
-        let mut http = TcpStream::connect(("127.0.0.1", proxy.http)).unwrap();
-        http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut page = String::new();
-        http.read_to_string(&mut page).unwrap();
-        page.lines()
-            .any(|line| line.starts_with("pgherd_pool_waiting{") && line.ends_with(" 1"))
-    });
+    until("it waits", || has_a_waiter(&proxy));
     Client::connect(proxy.port).send(&cancel_request(&key));
     assert_eq!(waiter.reply().sqlstate().as_deref(), Some("57014"));
     holder.query("COMMIT").ok();

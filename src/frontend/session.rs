@@ -132,8 +132,12 @@ impl Session {
         let received = self.client.take_received();
         let mut at = 0;
         let taken = self.take_messages(&received, &mut at).await;
-        self.client.put_back(received, at);
+        let more = self.client.put_back(received, at);
         taken?;
+        if more {
+            // It came while the session waited for a server, so no socket will tell of it again.
+            return Ok(());
+        }
         let pumped = self.pump().await;
         self.database
             .metrics

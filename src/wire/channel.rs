@@ -68,12 +68,15 @@ impl Channel {
         std::mem::take(&mut self.inbox)
     }
 
-    /// Gives back what [`Channel::take_received`] took, of which the first `consumed` bytes are done with.
-    pub fn put_back(&mut self, mut taken: Vec<u8>, consumed: usize) {
+    /// Gives back what [`Channel::take_received`] took, of which the first `consumed` bytes are done with. Whether more
+    /// was received meanwhile.
+    pub fn put_back(&mut self, mut taken: Vec<u8>, consumed: usize) -> bool {
+        let more = !self.received().is_empty();
         taken.extend_from_slice(self.received());
         self.inbox = taken;
         self.consumed = 0;
         self.consume(consumed);
+        more
     }
 
     /// Puts bytes at the end of what was received.
