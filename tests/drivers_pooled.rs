@@ -1,0 +1,234 @@
+//! Live: real drivers, fifty clients at a time with settings of their own, over a pool of two servers. Each script runs on
+//! PostgreSQL itself first, so that it can be believed; through the proxy it must then make the same checks, and none may
+//! fail. `make drivers` installs them below `target/`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use pgherd::demo::Server;
+use support::proxy::Proxy;
+use support::{SHOP, database, servers, sql};
+
+const SCHEMA: &str = include_str!("drivers/pooled.sql");
+const CLIENTS: usize = 50;
+const POOL: usize = 2;
+
+/// Fewer would say that a script ended early and called it success.
+const CHECKS_MIN: usize = 100;
+
+const DRIVERS: [&str; 5] = ["django", "sqlalchemy", "jdbc", "node", "asyncpg"];
+
+/// A server takes a hundred connections, so one script at a time has fifty.
+static STRAIGHT: Mutex<()> = Mutex::new(());
+
+fn server() -> &'static Server {
+    static READY: OnceLock<()> = OnceLock::new();
+    let server = &servers().all()[0];
+    READY.get_or_init(|| {
+        let role = format!(
+            "CREATE ROLE pooled_keeper; GRANT pooled_keeper TO {}",
+            SHOP.0
+        );
+        sql(server, "postgres", &role);
+    });
+    server
+}
+
+fn new_database() -> String {
+    database(std::slice::from_ref(server()), "pooled", SCHEMA)
+}
+
+fn dsn(port: u16, database: &str) -> String {
+    let password = SHOP.1.replace(' ', "%20");
+    format!(
+        "postgresql://{}:{password}@127.0.0.1:{port}/{database}",
+        SHOP.0
+    )
+}
+
+/// A proxy that logs each client in to the server as itself, with two servers for all of them.
+fn proxy_to(name: &str) -> Proxy {
+    let server = std::slice::from_ref(server());
+    let own = format!("primary = \"{}\"", server[0].dsn(name));
+    let port = server[0].port();
+    let theirs = format!(
+        "primary = \"host=127.0.0.1 port={port} dbname={name}\"\ncontrol = \"{}\"",
+        server[0].dsn(name)
+    );
+    let config = Proxy::config(name, server, "")
+        .replace(&own, &theirs)
+        .replace(
+            "method = \"trust\"",
+            "method = \"scram-sha-256\"\nusers_file = \"{folder}/userlist.txt\"",
+        )
+        .replace(
+            &format!("[databases.{name}]\n"),
+            &format!("[databases.{name}]\npool = {{ size = {POOL} }}\n"),
+        );
+    Proxy::start_with(&config, |folder, _| {
+        let users = format!("\"{}\" \"{}\"\n", SHOP.0, SHOP.1);
+        std::fs::write(folder.join("userlist.txt"), users).unwrap();
+    })
+}
+
+/// What a script said.
+struct Said {
+    all: String,
+    clients: usize,
+    checks: usize,
+    failed: usize,
+}
+
+/// Runs a script to its end; its exit code agrees with its last line.
+fn run(driver: &str, dsn: &str, environment: &[(&str, &str)]) -> Said {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers");
+    let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("drivers");
+    assert!(
+        installed.join("ready").exists(),
+        "the drivers are not installed: run `make drivers`"
+    );
+    let python = installed.join("venv/bin/python");
+    let (program, script) = match driver {
+        "jdbc" => (PathBuf::from("java"), "PooledJdbc.java"),
+        "node" => (PathBuf::from("node"), "pooled_node.js"),
+        "django" => (python, "pooled_django.py"),
+        "sqlalchemy" => (python, "pooled_sqlalchemy.py"),
+        _ => (python, "pooled_asyncpg.py"),
+    };
+    let mut command = Command::new(program);
+    if driver == "jdbc" {
+        command.args(JAVA);
+    }
+    let output = command
+        .arg(scripts.join(script))
+        .env("PGHERD_DSN", dsn)
+        .env("PGHERD_CLIENTS", CLIENTS.to_string())
+        .env("NODE_PATH", installed.join("node_modules"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONIOENCODING", "utf-8")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let mut all = String::from_utf8_lossy(&output.stdout).into_owned();
+    all.push_str(&String::from_utf8_lossy(&output.stderr));
+    let [clients, checks, failed] =
+        counts(driver, &all).unwrap_or_else(|| panic!("{driver} did not come to its end:\n{all}"));
+    assert_eq!(
+        output.status.success(),
+        failed == 0 && checks > 0,
+        "{driver} contradicts itself:\n{all}"
+    );
+    Said {
+        all,
+        clients,
+        checks,
+        failed,
+    }
+}
+
+/// Of a line `<driver>: 50 clients, 1234 checks, 0 failed`.
+fn counts(driver: &str, said: &str) -> Option<[usize; 3]> {
+    let start = format!("{driver}: ");
+    let line = said.lines().find_map(|line| line.strip_prefix(&start))?;
+    let numbers = line.split(", ").zip(["clients", "checks", "failed"]);
+    let numbers: Vec<usize> = numbers
+        .filter_map(|(part, word)| part.strip_suffix(word)?.trim_end().parse().ok())
+        .collect();
+    numbers.try_into().ok()
+}
+
+/// Straight first, then through the proxy.
+fn same_through_the_proxy(driver: &str) {
+    let name = new_database();
+    let straight = {
+        let _alone = STRAIGHT.lock().unwrap_or_else(PoisonError::into_inner);
+        run(driver, &dsn(server().port(), &name), &[])
+    };
+    assert_eq!(
+        straight.failed, 0,
+        "on PostgreSQL itself:\n{}",
+        straight.all
+    );
+    assert_eq!(straight.clients, CLIENTS, "{}", straight.all);
+    assert!(straight.checks > CLIENTS * CHECKS_MIN, "{}", straight.all);
+    let name = new_database();
+    let proxy = proxy_to(&name);
+    let through = run(driver, &dsn(proxy.port, &name), &[]);
+    assert_eq!(through.failed, 0, "through the proxy:\n{}", through.all);
+    assert_eq!(through.checks, straight.checks, "{}", through.all);
+    // The figure of it all: fifty clients had no more than two servers, ever.
+    let sessions = format!(
+        "SELECT count(*) <= {POOL} FROM pg_stat_activity WHERE datname = '{name}' AND usename = '{}'",
+        SHOP.0
+    );
+    assert_eq!(sql(server(), "postgres", &sessions), "t");
+    print!("{}", through.all);
+}
+
+#[test]
+fn django() {
+    same_through_the_proxy("django");
+}
+
+#[test]
+fn sqlalchemy() {
+    same_through_the_proxy("sqlalchemy");
+}
+
+#[test]
+fn jdbc() {
+    same_through_the_proxy("jdbc");
+}
+
+#[test]
+fn node() {
+    same_through_the_proxy("node");
+}
+
+#[test]
+fn asyncpg() {
+    same_through_the_proxy("asyncpg");
+}
+
+/// Options of the Java machine: the driver of Debian's package, the time zone that it tells the server, and a quick start.
+const JAVA: [&str; 6] = [
+    "-cp",
+    "/usr/share/java/postgresql.jar",
+    "-Duser.timezone=Asia/Kolkata",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xmx256m",
+];
+
+#[test]
+fn a_setting_that_is_broken_is_told_of() {
+    // One of three clients changes its tenant behind the back of its own checks.
+    let broken = [
+        ("PGHERD_BREAKS", "1"),
+        ("PGHERD_CLIENTS", "3"),
+        ("PGHERD_ROUNDS", "1"),
+    ];
+    for driver in DRIVERS {
+        let name = new_database();
+        let _alone = STRAIGHT.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = run(driver, &dsn(server().port(), &name), &broken);
+        assert_eq!(said.clients, 3, "{driver}: {}", said.all);
+        assert!(
+            said.failed > 0 && said.failed < said.checks,
+            "{driver}:\n{}",
+            said.all
+        );
+        assert!(said.all.contains("instead of"), "{driver}:\n{}", said.all);
+    }
+}
