@@ -239,7 +239,6 @@ public class PooledJdbc {
 
         void reads(String what) throws SQLException {
             read(what, Map.of());
-            equal(what + ": shown", ask("SHOW work_mem"), settings.get("work_mem"));
             Map<String, String> told = connection.unwrap(PGConnection.class).getParameterStatuses();
             equal(what + ": told zone", told.get("TimeZone"), settings.get("TimeZone"));
             equal(what + ": told name", told.get("application_name"), settings.get("application_name"));
@@ -486,6 +485,8 @@ public class PooledJdbc {
                 types(round);
                 resets();
                 reads("at last");
+                String name = SETTINGS.get(number % SETTINGS.size());
+                equal("shown " + name, ask("SHOW " + name), settings.get(name));
             }
         }
     }

@@ -99,6 +99,10 @@ class Own:
     def mark(self):
         return f"{self.tally.driver}-{self.number}-{next(self.marks)}"
 
+    def shown(self):
+        """One setting to ask for with SHOW, another for each client, and its value."""
+        return list(self.settings.items())[self.number % len(SETTINGS)]
+
     def equal(self, what, found, expected):
         self.tally.check(self.number, what, found, expected)
 

@@ -47,7 +47,6 @@ async def reads(own, conn, what):
     told = conn.get_settings()
     own.equal(f"{what}: told zone", told.TimeZone, own.settings["TimeZone"])
     own.equal(f"{what}: told name", told.application_name, own.settings["application_name"])
-    own.equal(f"{what}: shown", await conn.fetchval("SHOW work_mem"), own.settings["work_mem"])
 
 
 async def fails(own, what, sqlstate, work):
@@ -228,6 +227,8 @@ async def client(number):
             for step in (commits, rolls_back, sets_locally, errs, batches, streams, copies, types, resets):
                 await step(own, conn, turn)
             await reads(own, conn, "at last")
+            name, value = own.shown()
+            own.equal(f"shown {name}", await conn.fetchval(f"SHOW {name}"), value)
         await conn.close(timeout=20)
     except Exception:
         tally.broke(number)

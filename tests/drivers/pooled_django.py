@@ -300,6 +300,8 @@ def work(own, connection):
         for step in (commits, rolls_back, sets_locally, errs, batches, streams, copies, types, resets, comes_back):
             step(own, connection, number)
         reads(own, connection, "at last")
+        name, value = own.shown()
+        own.equal(f"shown {name}", ask(connection, f"SHOW {name}"), [value])
 
 
 pooled.in_threads(tally, connected, work, owns.values())

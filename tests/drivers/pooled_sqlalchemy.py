@@ -246,6 +246,9 @@ def work(own, engine):
         for step in (commits, rolls_back, sets_locally, errs, batches, streams, copies, types, resets, comes_back):
             step(own, engine, number)
         reads(own, engine, "at last")
+        with engine.connect() as conn:
+            name, value = own.shown()
+            own.equal(f"shown {name}", conn.scalar(sa.text(f"SHOW {name}")), value)
 
 
 pooled.in_threads(Tally("sqlalchemy"), connected, work)
