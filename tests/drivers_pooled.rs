@@ -33,10 +33,11 @@ const ROUNDS: usize = 1;
 /// A script that takes longer hangs; it takes a few seconds.
 const SCRIPT_MAX: Duration = Duration::from_secs(120);
 
-/// Options of the Java machine: the driver, as its package has it, a time zone for it to tell the server, and a quick start.
-const JAVA: [&str; 6] = [
-    "-cp",
-    "/usr/share/java/postgresql.jar",
+/// The driver of Java, where its package puts it.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+
+/// Options of the Java machine: a time zone for it to tell the server, and a quick start.
+const JAVA: [&str; 4] = [
     "-Duser.timezone=Asia/Kolkata",
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
@@ -143,7 +144,7 @@ fn run_script(driver: &str, dsn: &str, clients: usize, breaks: bool) -> (String,
     );
     let python = installed.join("venv/bin/python");
     let (program, script) = match driver {
-        "jdbc" => (PathBuf::from("java"), "PooledJdbc.java"),
+        "jdbc" => (PathBuf::from("java"), "PooledJdbc"),
         "node" => (PathBuf::from("node"), "pooled_node.js"),
         "django" => (python, "pooled_django.py"),
         "sqlalchemy" => (python, "pooled_sqlalchemy.py"),
@@ -151,10 +152,12 @@ fn run_script(driver: &str, dsn: &str, clients: usize, breaks: bool) -> (String,
     };
     let mut command = Command::new(program);
     if driver == "jdbc" {
-        command.args(JAVA);
+        let classes = format!("{JDBC}:{}", compiled(&scripts).display());
+        command.args(["-cp", &classes]).args(JAVA).arg(script);
+    } else {
+        command.arg(scripts.join(script));
     }
     let mut child = command
-        .arg(scripts.join(script))
         .env("PGHERD_DSN", dsn)
         .env("PGHERD_CLIENTS", clients.to_string())
         .env("PGHERD_ROUNDS", ROUNDS.to_string())
@@ -189,6 +192,23 @@ fn run_script(driver: &str, dsn: &str, clients: usize, breaks: bool) -> (String,
     let all = all.concat();
     let status = status.unwrap_or_else(|| panic!("{driver} hangs:\n{all}"));
     (all, status.success())
+}
+
+/// The script in Java, compiled once for all its runs.
+fn compiled(scripts: &Path) -> &'static Path {
+    static CLASSES: OnceLock<PathBuf> = OnceLock::new();
+    CLASSES.get_or_init(|| {
+        let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("jdbc");
+        let output = Command::new("javac")
+            .args(["-encoding", "UTF-8", "-cp", JDBC, "-d"])
+            .arg(&classes)
+            .arg(scripts.join("PooledJdbc.java"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        classes
+    })
 }
 
 /// Of a line `<driver>: 50 clients, 1234 checks, 0 failed`.
