@@ -24,7 +24,7 @@ test: drivers ## All tests, with real servers and real drivers (under ten minute
 # The drivers of the tests live below target/; nothing is installed for the whole machine but programs of the system.
 drivers: $(DRIVERS)/ready
 $(DRIVERS)/ready: tests/drivers/requirements.txt tests/drivers/package.json
-	@sh .ci/need cargo cc postgres python node
+	@sh .ci/need cargo cc postgres python node jdbc
 	@echo "make: installing the drivers that the tests use below $(DRIVERS)"
 	@rm -rf $(DRIVERS) && mkdir -p $(DRIVERS)
 	@python3 -m venv $(DRIVERS)/venv
