@@ -51,7 +51,7 @@ async fn metrics(State(told): State<Told>) -> impl IntoResponse {
     for database in told.gate.databases.all() {
         database.metrics.publish();
         for pool in database.pools.all() {
-            pool.metrics.publish(pool.figures());
+            pool.publish();
         }
     }
     let text = told

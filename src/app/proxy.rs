@@ -268,12 +268,15 @@ async fn keep_fresh(gate: Arc<Gate>) {
     }
 }
 
-/// Puts away databases that were made on demand and are not used any more.
+/// Puts away what was made on demand and is not used any more: databases, and pools of users.
 async fn sweep(gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(SWEEP);
     loop {
         tick.tick().await;
         gate.databases.sweep();
+        for database in gate.databases.all() {
+            database.pools.sweep();
+        }
     }
 }
 

@@ -97,6 +97,8 @@ struct State {
     /// A retry is scheduled; until then nobody else connects.
     backing_off: bool,
     closed: bool,
+    /// A server has let its user in once.
+    was_used: bool,
 }
 
 /// A client in the queue.
@@ -201,6 +203,14 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Brings what there is to be told of it to a scrape. Of a user whom no server knows nothing is told: a stranger
+    /// chooses such a name.
+    pub fn publish(&self) {
+        if self.state().was_used {
+            self.metrics.publish(self.figures());
+        }
+    }
+
     #[must_use]
     pub fn figures(&self) -> PoolFigures {
         let state = self.state();
@@ -216,6 +226,12 @@ impl Pool {
                 .filter(|waiter| !waiter.answer.is_closed())
                 .count(),
         }
+    }
+
+    /// It has no connection, and none is on its way.
+    pub(super) fn is_unused(&self) -> bool {
+        let state = self.state();
+        state.total == 0 && !state.backing_off && state.waiting.is_empty()
     }
 
     fn size(&self) -> usize {

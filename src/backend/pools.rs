@@ -279,7 +279,19 @@ impl Pools {
         })
     }
 
-    /// All pools that were made so far.
+    /// Drops the pools that no session has and that have no connection: names of users come from clients.
+    pub fn sweep(&self) {
+        let mut pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| {
+            let used = Arc::strong_count(pool) > 1 || !pool.is_unused();
+            if !used {
+                pool.publish();
+            }
+            used
+        });
+    }
+
+    /// All pools that there are.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pool>> {
         self.made

@@ -18,6 +18,8 @@ const STARTS_MAX: u32 = 5;
 
 pub struct Proxy {
     child: Child,
+    /// Ends the child where the test process ends without dropping this, as it does with what it keeps to its end.
+    janitor: Child,
     folder: PathBuf,
     pub port: u16,
     pub http: u16,
@@ -50,6 +52,7 @@ impl Proxy {
                 .spawn()
                 .unwrap();
             let mut proxy = Proxy {
+                janitor: janitor(child.id()),
                 child,
                 folder,
                 port,
@@ -169,6 +172,8 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        let _ = self.janitor.kill();
+        let _ = self.janitor.wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -199,6 +204,21 @@ pub fn init(_folder: &Path, config: &Path) {
         "pgherd init: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Waits for the end of its input, which is ours, and kills then.
+fn janitor(pid: u32) -> Child {
+    Command::new("sh")
+        .args([
+            "-c",
+            "cat >/dev/null; kill -9 \"$1\"",
+            "sh",
+            &pid.to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn fill(config: &str, folder: &Path, port: u16, http: u16) -> String {

@@ -123,6 +123,7 @@ impl Pool {
                     let mut state = self.state();
                     state.failures = 0;
                     state.failing_since = None;
+                    state.was_used = true;
                 }
                 drop(connecting);
                 self.offer(server);
