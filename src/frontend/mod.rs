@@ -16,4 +16,4 @@ mod trouble;
 
 pub use database::{Database, Gate};
 pub use handshake::serve;
-pub use memory::Memory;
+pub use memory::{Change, Memory};
