@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::MemoryMax;
-use crate::frontend::Gate;
+use crate::frontend::{Change, Gate};
 use crate::telemetry;
 
 /// How often the memory is measured.
@@ -50,13 +50,27 @@ pub(super) async fn watch(gate: Arc<Gate>) {
         };
         telemetry::resident_bytes(resident);
         match gate.memory.measured(resident) {
-            Some(true) => tracing::warn!(
+            Some(Change::Full) => tracing::warn!(
                 resident,
                 limit = gate.memory.limit(),
                 "short of memory: no new clients and no new transactions are taken"
             ),
-            Some(false) => tracing::info!(resident, "there is memory again: new work is taken"),
+            Some(Change::Room) => {
+                tracing::info!(resident, "there is memory again: new work is taken");
+            }
+            Some(Change::Kept) => tracing::warn!(
+                resident,
+                limit = gate.memory.limit(),
+                "the memory does not fall, so new work is taken again unless it rises"
+            ),
             None => {}
+        }
+        if gate.memory.is_full() {
+            // Without new work nobody else would.
+            gate.databases
+                .all()
+                .iter()
+                .for_each(|database| database.tidy_up());
         }
         tokio::time::sleep(LOOK).await;
     }

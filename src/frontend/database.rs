@@ -90,6 +90,11 @@ impl Database {
         self.plans.forget();
     }
 
+    /// Lets go of what is only kept in case that somebody needs it again.
+    pub fn tidy_up(&self) {
+        self.interned.sweep();
+    }
+
     pub(super) fn placement(&self) -> Result<&Placement, SessionError> {
         let placement = self.known.placement.as_deref();
         placement.ok_or(SessionError::Internal("no placement"))

@@ -22,4 +22,4 @@ pub use database::{Database, Gate};
 pub use databases::{Databases, SWEEP};
 pub use handshake::serve;
 pub use leavers::RELOAD;
-pub use memory::Memory;
+pub use memory::{Change, Memory};

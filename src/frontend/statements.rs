@@ -85,6 +85,13 @@ impl Interned {
         self.lock().clear();
     }
 
+    /// Lets go of the texts that nobody has prepared any more.
+    pub fn sweep(&self) {
+        let mut known = self.lock();
+        known.retain(|_, prepared| prepared.strong_count() > 0);
+        known.shrink_to_fit();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<[u8]>, Weak<Prepared>>> {
         // What is kept here is whole between any two statements.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -294,6 +301,11 @@ mod tests {
             interned.get(format!("SELECT {number}\0\0\0").as_bytes());
         }
         assert!(interned.known.lock().unwrap().len() <= SWEEP_MIN);
+        // And all of them where somebody asks for it.
+        let used = interned.get(b"SELECT 'used'\0\0\0");
+        interned.sweep();
+        assert_eq!(interned.known.lock().unwrap().len(), 1);
+        assert_eq!(interned.get(b"SELECT 'used'\0\0\0").id, used.id);
     }
 
     #[test]
