@@ -442,3 +442,23 @@ fn statement_mode_has_no_transactions() {
     );
     assert_eq!(client.query("SHOW work_mem").lines(), ["5MB"]);
 }
+
+#[test]
+fn settings_whose_name_is_a_parameter_follow_their_client() {
+    let (proxy, name) = started("parameter");
+    let mut owner = proxy.client(&name, "postgres", "");
+    let mut stranger = proxy.client(&name, "postgres", "");
+    let set = "SELECT set_config($1, $2, false)";
+    for (setting, value) in [("App.Tenant", "seven"), ("work_mem", "7MB")] {
+        owner.run(set, &[Some(setting), Some(value)]).ok();
+        let show = format!("SELECT coalesce(current_setting('{setting}', true), '')");
+        assert_ne!(stranger.query(&show).lines(), [value]);
+        assert_eq!(owner.query(&show).lines(), [value]);
+    }
+    // Without a name it is the server's error, and nothing stays.
+    assert_eq!(
+        owner.run(set, &[None, Some("x")]).sqlstate().as_deref(),
+        Some("22004")
+    );
+    assert_eq!(stranger.query("SELECT 1").lines(), ["1"]);
+}

@@ -354,7 +354,8 @@ impl Session {
         if touches {
             let own = own.cloned().map(Box::new);
             let text = self.statements.text(names.statement).unwrap_or_default();
-            if let Some(traces) = self.traces_of(text, own) {
+            if let Some(mut traces) = self.traces_of(text, own) {
+                Self::name_settings(&mut traces, names.tail)?;
                 self.note(&traces);
                 if traces.drops && !self.is_in_failed_transaction() {
                     dropped = self.statements.text(names.statement).map(<[u8]>::to_vec);

@@ -21,7 +21,7 @@ use crate::error::{Severity, SqlState};
 use crate::sql::scan;
 use crate::sql::scan::{Discard, Verb, verb};
 use crate::sql::traces::{Traces, traces, words_leave};
-use crate::wire::decode;
+use crate::wire::decode::{self, Parameter};
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
@@ -137,6 +137,26 @@ impl Session {
         Some(all)
     }
 
+    /// Parameters that name settings, which are known once there are values.
+    pub(super) fn name_settings(traces: &mut Traces, bind: &[u8]) -> Result<(), FrameError> {
+        if traces.named_by.is_empty() {
+            return Ok(());
+        }
+        let parameters = decode::bind_parameters(bind)?;
+        for number in std::mem::take(&mut traces.named_by) {
+            let value = number.checked_sub(1).and_then(|at| parameters.get(at));
+            match value {
+                // A text has the same bytes in both formats.
+                Some(Parameter::Text(name) | Parameter::Binary(name)) => {
+                    traces.setting(&String::from_utf8_lossy(name).to_lowercase());
+                }
+                // The server raises the error.
+                Some(Parameter::Null) | None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The server refuses all but the end of its transaction.
     pub(super) fn is_in_failed_transaction(&self) -> bool {
         let fails = |held: &Held| held.server.replies.fails_surely();
@@ -205,7 +225,8 @@ impl Session {
         if traces.sequences && self.pinned.is_none() && self.held.is_none() {
             self.state.foreign_sequences = true;
         }
-        if let Some(cause) = traces.untold {
+        let computed = (!traces.named_by.is_empty()).then_some("set_config of a computed name");
+        if let Some(cause) = traces.untold.or(computed) {
             self.state.untold = Some(cause);
             self.pin(cause);
         }

@@ -25,6 +25,8 @@ pub struct Traces {
     pub untold: Option<&'static str>,
     /// Settings that are reset; empty for all.
     pub resets: Vec<String>,
+    /// Parameters, from 1 on, whose values are the names of such or other settings.
+    pub named_by: Vec<usize>,
     /// Settings that change; empty for some that are not known.
     pub rereads: Vec<String>,
     /// Drops every prepared statement.
@@ -134,6 +136,11 @@ impl Traces {
         self.asks |= other.asks;
         join(&mut self.custom, &other.custom);
         self.untold = self.untold.or(other.untold);
+        for number in &other.named_by {
+            if !self.named_by.contains(number) {
+                self.named_by.push(*number);
+            }
+        }
         join(&mut self.resets, &other.resets);
         join(&mut self.rereads, &other.rereads);
         self.drops |= other.drops;
@@ -227,7 +234,8 @@ impl Traces {
         true
     }
 
-    fn setting(&mut self, name: &str) {
+    /// A setting that outlives its transaction.
+    pub fn setting(&mut self, name: &str) {
         if name.contains('.') {
             self.custom.push(name.to_owned());
         } else {
@@ -284,15 +292,31 @@ impl Traces {
                         leaves = true;
                         continue;
                     };
-                    if call.is_local {
-                        if !call.name.contains('.') {
-                            self.rereads.push(call.name);
+                    match call {
+                        SetConfig {
+                            name: SettingName::Written(name),
+                            is_local: true,
+                        } => {
+                            if !name.contains('.') {
+                                self.rereads.push(name);
+                            }
+                            continue;
                         }
-                    } else {
-                        self.setting(&call.name);
-                        self.makes = Some("set_config");
-                        leaves = true;
+                        SetConfig { is_local: true, .. } => {
+                            self.rereads.push(String::new());
+                            continue;
+                        }
+                        SetConfig {
+                            name: SettingName::Written(name),
+                            ..
+                        } => self.setting(&name),
+                        SetConfig {
+                            name: SettingName::Parameter(number),
+                            ..
+                        } => self.named_by.push(number),
                     }
+                    self.makes = Some("set_config");
+                    leaves = true;
                     continue;
                 }
                 Reach::Stays(cause) => {
@@ -327,8 +351,14 @@ fn is_no_call(behind: &[u8]) -> bool {
 
 /// `('name', …, true)`, as far as it is written in constants.
 struct SetConfig {
-    name: String,
+    name: SettingName,
     is_local: bool,
+}
+
+enum SettingName {
+    Written(String),
+    /// The parameter of this number, from 1 on.
+    Parameter(usize),
 }
 
 impl SetConfig {
@@ -337,12 +367,22 @@ impl SetConfig {
         let mut tokens = scan::tokens(behind, true);
         let open = tokens.next()?;
         let first = tokens.next()?;
-        if open.kind != scan::Kind::Symbol(b'(') || first.kind != scan::Kind::String {
+        if open.kind != scan::Kind::Symbol(b'(') {
             return None;
         }
-        let name = behind.get(first.span)?;
-        let name = name.strip_prefix(b"'")?.strip_suffix(b"'")?;
-        let name = std::str::from_utf8(name).ok()?.to_lowercase();
+        let written = behind.get(first.span)?;
+        let name = match first.kind {
+            scan::Kind::String => {
+                let name = written.strip_prefix(b"'")?.strip_suffix(b"'")?;
+                let name = std::str::from_utf8(name).ok()?.to_lowercase();
+                (!name.contains('\'')).then_some(SettingName::Written(name))?
+            }
+            scan::Kind::Parameter => {
+                let number = std::str::from_utf8(written.get(1..)?).ok()?.parse().ok()?;
+                SettingName::Parameter(number)
+            }
+            _ => return None,
+        };
         let mut tokens = tokens.peekable();
         // `'name'::text`, as the server writes it.
         let colon = scan::Kind::Symbol(b':');
@@ -352,7 +392,7 @@ impl SetConfig {
                 return None;
             }
         }
-        if tokens.peek()?.kind != scan::Kind::Symbol(b',') || name.contains('\'') {
+        if tokens.peek()?.kind != scan::Kind::Symbol(b',') {
             return None;
         }
         let (mut depth, mut last) = (0_usize, None);
@@ -531,9 +571,11 @@ mod tests {
     fn what_no_server_can_be_asked_for_is_told() {
         let untold = |text: &str| traces(text.as_bytes()).and_then(|traces| traces.untold);
         assert_eq!(
-            untold("SELECT set_config($1, 'x', false)"),
+            untold("SELECT set_config(lower($1), 'x', false)"),
             Some("set_config of a computed name")
         );
+        let by = traces(b"SELECT set_config($2, $1, false), set_config($1, 'x', true)").unwrap();
+        assert_eq!((&*by.named_by, by.untold), (&[2][..], None));
         assert_eq!(untold("SELECT setseed(0.5)"), Some("setseed"));
         assert_eq!(untold("LOAD 'x'"), Some("LOAD"));
         assert_eq!(untold("SET a.b = 1"), None);
@@ -546,8 +588,9 @@ mod tests {
             ("SET a = 1", Some("SET")),
             ("SELECT 1; SET a = 1", Some("SET")),
             ("SELECT set_config('a', 'b', false)", Some("set_config")),
+            ("SELECT set_config($1, 'b', false)", Some("set_config")),
             (
-                "SELECT set_config($1, 'b', false)",
+                "SELECT set_config(f(), 'b', false)",
                 Some("set_config of a computed name"),
             ),
             ("SELECT pg_advisory_lock(1)", Some("an advisory lock")),
