@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use self::activity::Activity;
 pub use self::activity::{LOOK, Overdue, Phase};
-use crate::backend::server::Identity;
+use crate::backend::identity::Identity;
 use crate::config::Timeouts;
 use crate::names::{DatabaseName, UserName};
 

@@ -7,6 +7,7 @@ pub mod addresses;
 mod between;
 pub mod connect;
 pub mod control;
+pub mod identity;
 mod knock;
 pub mod listener;
 pub mod mailbox;

@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::connect::{self, ConnectError, Encryption};
+use super::identity::Identity;
 use super::listener::Hub;
 use super::pool::{Login, Pool, Quota, Quotas, Shared};
-use super::server::Identity;
 use crate::config::{Config, Database, Dsn, Endpoint, Secret, Users};
 use crate::names::{ShardId, UserName};
 use crate::wire::stream::Stream;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::addresses::{Addresses, Mark};
-use super::connect::{self, Encryption, LoggedIn, ServerAddress, reported_fits};
+use super::connect::{Encryption, LoggedIn, reported_fits};
+use super::identity::Identity;
 use super::pool::Lease;
 use super::replies::{Description, Expect, Replies, StatementId, Walked};
 use super::settings::Settings;
@@ -22,92 +22,8 @@ use crate::wire::decode;
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES};
 
-/// Prepared statements that one server keeps; the oldest is closed for a new one.
+/// Prepared statements that one server keeps; one that was not used for long is closed for a new one.
 const PREPARED_MAX: usize = 500;
-
-/// How long a cancel request may take to reach its server.
-const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Where a CancelRequest for a server must go.
-pub struct Identity {
-    address: ServerAddress,
-    encryption: Encryption,
-    pid: i32,
-    key: Vec<u8>,
-    /// Cancel requests under way; the server serves nobody else until they arrived.
-    cancels: AtomicU32,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("address", &self.address)
-            .field("pid", &self.pid)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Identity {
-    pub(super) fn new(
-        address: ServerAddress,
-        encryption: Encryption,
-        pid: i32,
-        key: Vec<u8>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            address,
-            encryption,
-            pid,
-            key,
-            cancels: AtomicU32::new(0),
-        })
-    }
-
-    /// Marks a cancel request as under way. The borrower calls it while the server is surely its own.
-    #[must_use]
-    pub fn begin_cancel(self: &Arc<Self>) -> Cancel {
-        self.cancels.fetch_add(1, Ordering::AcqRel);
-        Cancel(Arc::clone(self))
-    }
-
-    #[must_use]
-    pub fn is_being_cancelled(&self) -> bool {
-        self.cancels.load(Ordering::Acquire) > 0
-    }
-
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-}
-
-/// A cancel request that is under way until this is dropped.
-#[derive(Debug)]
-pub struct Cancel(Arc<Identity>);
-
-impl Cancel {
-    /// Sends the request; when it returns, the server process has been signalled or never will be.
-    pub async fn send(self) {
-        let server = &self.0;
-        let sent = connect::cancel(
-            &server.address,
-            &server.encryption,
-            server.pid,
-            &server.key,
-            CANCEL_TIME_MAX,
-        )
-        .await;
-        if let Err(error) = sent {
-            tracing::warn!(%error, pid = server.pid, "a cancel request did not reach the server");
-        }
-    }
-}
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.cancels.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// Why a server connection is gone.
 #[derive(Debug, thiserror::Error)]
@@ -309,6 +225,18 @@ impl Server {
         self.prepared.contains(&id)
     }
 
+    /// The same, of one that is about to be executed: where there are many, those that are not used are closed first.
+    fn uses(&mut self, id: StatementId) -> bool {
+        let Some(at) = self.prepared.iter().position(|known| *known == id) else {
+            return false;
+        };
+        if self.prepared.len() > PREPARED_MAX / 2 && at < self.prepared.len() / 2 {
+            self.prepared.remove(at);
+            self.prepared.push_back(id);
+        }
+        true
+    }
+
     /// Notes that a Parse for this statement is on its way; closes the oldest when there are too many.
     pub fn learns(&mut self, id: StatementId) {
         if self.prepared.len() >= PREPARED_MAX
@@ -334,7 +262,7 @@ impl Server {
         promised: Option<Description>,
         answers: &mut Vec<u8>,
     ) -> StatementName {
-        if self.knows(id) {
+        if self.uses(id) {
             return statement_name(id);
         }
         if unnamed && self.unnamed == Some(id) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::database::{Database, Gate};
 use super::greeting::Refusal;
 use super::trouble::SessionError;
-use crate::backend::server::Identity;
+use crate::backend::identity::Identity;
 use crate::error::{Report, Severity};
 use crate::execute::{self, Joined, Way};
 use crate::names::{ShardId, UserName};
