@@ -30,8 +30,35 @@ use crate::wire::stream::Stream;
 /// Start-up parameters that are not settings of a session.
 const NOT_SETTINGS: &[&str] = &["options", "replication"];
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. What the login needs is let go of with it.
 pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
+    match Box::pin(let_in(stream, gate, worker)).await {
+        None => {}
+        Some(Guest::Replication(link, stream)) => {
+            let clients = ClientGauge::count(&link.database);
+            // Few do this; the task of every client has the size of the largest of its parts.
+            Box::pin(link.run(stream)).await;
+            drop(clients);
+        }
+        Some(Guest::Session(session)) => {
+            let database = Arc::clone(&session.database);
+            let clients = ClientGauge::count(&database);
+            let pid = session.entry.pid;
+            let end = session.run().await;
+            drop(clients);
+            log_end(&database, pid, &end);
+        }
+    }
+}
+
+/// A client that is logged in.
+enum Guest {
+    Session(Box<Session>),
+    Replication(replication::Link, Stream),
+}
+
+/// `None` where there is nobody to be served: a cancel request, or whoever may not come in and was told.
+async fn let_in(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) -> Option<Guest> {
     let limit = gate.login_timeout;
     let opening = tokio::time::timeout(
         limit,
@@ -39,8 +66,11 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
     )
     .await;
     let startup = match opening {
-        Err(_) => return,
-        Ok(Ok(Opening::Cancel { pid, key })) => return gate.registry.cancel(pid, &key).await,
+        Err(_) => return None,
+        Ok(Ok(Opening::Cancel { pid, key })) => {
+            gate.registry.cancel(pid, &key).await;
+            return None;
+        }
         Ok(Ok(Opening::Startup(startup))) => startup,
         Ok(Err(failed)) => {
             if !matches!(failed.error, StartupError::Closed) {
@@ -49,7 +79,7 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
             if let Some(mut stream) = failed.stream {
                 refuse(&mut stream, &failed.error).await;
             }
-            return;
+            return None;
         }
     };
     let Startup {
@@ -57,42 +87,32 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
         minor,
         parameters,
     } = startup;
-    let seconds = limit.as_secs();
-    match tokio::time::timeout(
-        limit,
-        log_in(&mut stream, minor, &parameters, &gate, &worker),
-    )
-    .await
-    {
-        Err(_) => refuse(&mut stream, &SessionError::LoginTimeout(seconds)).await,
-        Ok(Err(None)) => {}
-        Ok(Err(Some(Refusal::Report(report)))) => refuse(&mut stream, &*report).await,
+    let logged_in = log_in(&mut stream, minor, &parameters, &gate, &worker);
+    match tokio::time::timeout(limit, logged_in).await {
+        Err(_) => {
+            let seconds = limit.as_secs();
+            refuse(&mut stream, &SessionError::LoginTimeout(seconds)).await;
+            None
+        }
+        Ok(Err(None)) => None,
+        Ok(Err(Some(Refusal::Report(report)))) => {
+            refuse(&mut stream, &*report).await;
+            None
+        }
         Ok(Err(Some(Refusal::Relay(error)))) => {
             // The peer may be gone already.
             let _ = stream.write_all(&fatal(&error)).await;
             let _ = stream.flush().await;
+            None
         }
-        Ok(Ok(Welcome::Replication(link))) => {
-            let clients = ClientGauge::count(&link.database);
-            // Few do this; the task of every client has the size of the largest of its parts.
-            Box::pin(link.run(stream)).await;
-            drop(clients);
-        }
+        Ok(Ok(Welcome::Replication(link))) => Some(Guest::Replication(link, stream)),
         Ok(Ok(Welcome::Session(database, entry, settings))) => {
-            let clients = ClientGauge::count(&database);
-            let (pid, user) = (entry.pid, entry.user.clone());
-            tracing::debug!(database = %database.config.name, %user, client = pid, "logged in");
-            let session = Session::new(
-                Channel::new(stream),
-                worker,
-                gate,
-                Arc::clone(&database),
-                entry,
-                settings,
+            tracing::debug!(
+                database = %database.config.name, user = %entry.user, client = entry.pid, "logged in"
             );
-            let end = session.run().await;
-            drop(clients);
-            log_end(&database, pid, &end);
+            let client = Channel::new(stream);
+            let session = Session::new(client, worker, gate, database, entry, settings);
+            Some(Guest::Session(Box::new(session)))
         }
     }
 }

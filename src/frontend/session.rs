@@ -121,8 +121,9 @@ impl Session {
         }
     }
 
-    /// Serves the client to the end of its session.
-    pub async fn run(mut self) -> End {
+    /// Serves the client to the end of its session. An idle client costs what this future is large, so whatever rarely
+    /// waits for long waits in a box of its own.
+    pub async fn run(mut self: Box<Self>) -> End {
         std::future::poll_fn(|cx| {
             self.entry.listen(cx.waker());
             Poll::Ready(())
@@ -181,7 +182,7 @@ impl Session {
             Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
         }
         if self.must_ask() {
-            match self.read_state().await {
+            match Box::pin(self.read_state()).await {
                 Err(Trouble::Lost(lost)) => return Err(End::Bereft(lost)),
                 Err(Trouble::End(end)) => return Err(end),
                 Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
@@ -409,14 +410,14 @@ impl Session {
         }
         let mut server = match pool.checkout_at_once(&self.worker) {
             Some(server) => server,
-            None => self.wait_for_server(pool).await?,
+            None => Box::pin(self.wait_for_server(pool)).await?,
         };
         // What looks at the server's parameters next must find this client's.
         let waits = self.may_listen() || self.is_to_restore();
         if !waits && server.adopt_at_once(&self.settings) {
             return Ok(server);
         }
-        let adopted = server.adopt(&self.settings).await;
+        let adopted = Box::pin(server.adopt(&self.settings)).await;
         // The session does not hold this server yet, so its loss is an error like others.
         match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
             Ok(settings) => {
@@ -571,7 +572,7 @@ impl Session {
             held.pool.rescue(held.server, remains);
         } else if self.entry.has_servers() {
             // Those of every shard, where the end came in the middle of it.
-            self.entry.cancel().await;
+            Box::pin(self.entry.cancel()).await;
         }
     }
 

@@ -156,7 +156,7 @@ impl Session {
             return Ok(());
         }
         if self.may_listen() {
-            self.listen_ahead(text).await?;
+            Box::pin(self.listen_ahead(text)).await?;
         }
         let rereads = std::mem::take(&mut self.rereads);
         let held = self.hold(ONLY).await?;
@@ -242,7 +242,9 @@ impl Session {
         {
             tail = DEALLOCATE_SCRAP;
         }
-        self.parse_ahead(parse.text).await?;
+        if self.listening.is_some() {
+            Box::pin(self.parse_ahead(parse.text)).await?;
+        }
         if std::mem::take(&mut self.rereads) {
             self.hold(ONLY).await?.server.forgets_all();
         }
@@ -364,7 +366,7 @@ impl Session {
         }
         if self.may_listen() {
             let text = self.statements.text(names.statement).map(<[u8]>::to_vec);
-            self.listen_ahead(&text.unwrap_or_default()).await?;
+            Box::pin(self.listen_ahead(&text.unwrap_or_default())).await?;
         }
         self.hold(ONLY).await?;
         if touches {
