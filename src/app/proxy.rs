@@ -256,13 +256,14 @@ pub(super) fn raise_open_files() {
     }
 }
 
-/// What is known of one-shard databases grows old: whoever has a server at hand next looks again.
+/// What is known of one-shard databases grows old.
 async fn keep_fresh(gate: Arc<Gate>) {
     loop {
         tokio::time::sleep(frontend::RELOAD).await;
         for database in gate.databases.all() {
             if !database.config.is_sharded() {
-                database.refresh();
+                // Each on its own: a server that does not answer holds nobody up.
+                tokio::spawn(async move { database.refresh().await });
             }
         }
     }

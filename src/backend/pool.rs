@@ -56,7 +56,7 @@ pub struct Login {
 pub struct Shared {
     /// The caps that this pool stands under.
     pub quotas: Quotas,
-    /// Logins that may be under way, of all pools.
+    /// Logins to these hosts that may be under way, of all pools.
     pub logins: Arc<Semaphore>,
 }
 

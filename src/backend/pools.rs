@@ -29,7 +29,9 @@ enum Purpose {
 /// What the pools of all databases share.
 pub struct Commons {
     users: Arc<Users>,
-    logins: Arc<Semaphore>,
+    server_logins_max: usize,
+    /// Logins to these hosts: one that does not answer holds up nobody else.
+    logins: Mutex<HashMap<Vec<Endpoint>, Arc<Semaphore>>>,
     user_quotas: BTreeMap<UserName, Arc<Quota>>,
     host_connections_max: Option<usize>,
     host_quotas: Mutex<HashMap<Endpoint, Arc<Quota>>>,
@@ -46,11 +48,18 @@ impl Commons {
         let host_connections_max = config.proxy.host_connections_max;
         Self {
             users: Arc::clone(&config.auth.users),
-            logins: Arc::new(Semaphore::new(config.proxy.server_logins_max.get() as usize)),
+            server_logins_max: config.proxy.server_logins_max.get() as usize,
+            logins: Mutex::default(),
             user_quotas: user_quotas.collect(),
             host_connections_max: host_connections_max.map(|max| max.get() as usize),
             host_quotas: Mutex::default(),
         }
+    }
+
+    fn logins(&self, hosts: &[Endpoint]) -> Arc<Semaphore> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = logins.entry(hosts.to_vec());
+        Arc::clone(made.or_insert_with(|| Arc::new(Semaphore::new(self.server_logins_max))))
     }
 
     /// The caps of these hosts. Which of several a connection will lead to is not known before, so it counts for each.
@@ -209,7 +218,7 @@ impl Pools {
         }
         let shared = Shared {
             quotas: Quotas(quotas),
-            logins: Arc::clone(&self.commons.logins),
+            logins: self.commons.logins(&dsn.hosts),
         };
         let workers = self.workers;
         let pool = Pool::start(login, settings, shared, workers, self.background.clone());
@@ -277,6 +286,17 @@ impl Pools {
             reported: server.parameters,
             identity: Identity::new(server.address, encryption.clone(), server.pid, server.key),
         })
+    }
+
+    /// The pool that has run the most statements.
+    #[must_use]
+    pub fn busiest(&self) -> Option<Arc<Pool>> {
+        let pools = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = pools
+            .iter()
+            .filter(|((_, _, purpose), _)| *purpose == Purpose::Statements);
+        let busiest = pools.max_by_key(|(_, pool)| pool.metrics.transactions.count());
+        busiest.map(|(_, pool)| Arc::clone(pool))
     }
 
     /// Drops the pools that no session has and that have no connection: names of users come from clients.

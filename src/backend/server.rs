@@ -46,6 +46,14 @@ pub enum Lost {
     Protocol(#[from] FrameError),
 }
 
+impl Lost {
+    /// It says nothing any more.
+    #[must_use]
+    pub fn silent() -> Self {
+        Lost::Io(io::ErrorKind::TimedOut.into())
+    }
+}
+
 impl Report for Lost {
     fn sqlstate(&self) -> SqlState {
         match self {

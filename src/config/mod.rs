@@ -58,7 +58,7 @@ pub struct Proxy {
     pub clients_max: u32,
     /// Server connections to one host and port, over all pools; `None`: no cap.
     pub host_connections_max: Option<NonZeroU32>,
-    /// Logins to servers under way at once, over all pools.
+    /// Logins to one server under way at once, over all pools.
     pub server_logins_max: NonZeroU32,
     pub memory_max: MemoryMax,
     /// How often the addresses of the servers' host names are asked for; zero: only for a new connection.

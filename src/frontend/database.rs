@@ -64,9 +64,11 @@ impl Database {
         }
     }
 
-    /// Lets the functions that leave session state be looked for anew.
-    pub fn refresh(&self) {
-        self.leavers.set_stale();
+    /// Looks again for the functions that leave session state.
+    pub async fn refresh(&self) {
+        if let Some(pool) = self.pools.busiest() {
+            self.leavers.refresh(&pool).await;
+        }
     }
 
     /// The settings of the pools for this user.

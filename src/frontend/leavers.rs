@@ -1,21 +1,23 @@
 //! Functions, tables and views of a database whose use may leave something in the session though no statement says so:
 //! a function that calls set_config, a table with a trigger that takes a lock, a view that calls such a function.
 //!
-//! Their names are read from the catalogue of the server: when the first client comes, every [`RELOAD`] while there are
-//! clients, and after statements that define such things. A text that has one of the names is treated as if it had what
+//! Their names are read from the catalogue of the server: when the first client comes, every [`RELOAD`] while statements
+//! run, and after statements that define such things. A text that has one of the names is treated as if it had what
 //! they do. What surprises: names count wherever they stand, in any schema and in strings, since to ask in vain costs
 //! little. Most databases have no such names, and nothing is looked for there.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
 
+use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::literal;
+use crate::backend::worker::Worker;
 use crate::sql::traces::{Traces, body_traces};
 use crate::wire::decode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
@@ -65,6 +67,8 @@ pub struct Leavers {
     any: AtomicBool,
     stale: AtomicBool,
     reading: tokio::sync::Mutex<()>,
+    /// Transactions that had run when the names were read in the background last.
+    transactions: AtomicU64,
 }
 
 struct Names {
@@ -122,11 +126,15 @@ impl Leavers {
     /// was known. Gives what the server had to say to its client meanwhile.
     pub async fn load(&self, server: &mut Server) -> Result<Vec<u8>, Lost> {
         let _reading = self.reading.lock().await;
-        let mut aside = Vec::new();
         let stale = self.stale.swap(false, Ordering::AcqRel);
         if !stale && self.is_loaded() {
-            return Ok(aside);
+            return Ok(Vec::new());
         }
+        self.load_anew(server).await
+    }
+
+    async fn load_anew(&self, server: &mut Server) -> Result<Vec<u8>, Lost> {
+        let mut aside = Vec::new();
         if let Some(names) = read(server, &mut aside).await? {
             let any = !names.traces.is_empty() || names.everywhere.is_some();
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,6 +142,25 @@ impl Leavers {
             self.any.store(any, Ordering::Release);
         }
         Ok(aside)
+    }
+
+    /// Reads the names again, on a connection of this pool that no client has, where something was run since the last
+    /// time.
+    pub async fn refresh(&self, pool: &Arc<Pool>) {
+        let transactions = pool.metrics.transactions.count();
+        if self.transactions.swap(transactions, Ordering::Relaxed) == transactions {
+            return;
+        }
+        // No worker's connection: the next one who borrows it moves it.
+        let nobody = Worker::new(usize::MAX - 1);
+        if let Ok(mut server) = pool.checkout(&nobody, RELOAD).await {
+            let _reading = self.reading.lock().await;
+            let loaded = tokio::time::timeout(RELOAD, self.load_anew(&mut server)).await;
+            if matches!(loaded, Ok(Ok(_))) {
+                self.transactions.fetch_add(1, Ordering::Relaxed);
+                pool.give_back(server);
+            }
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::time::timeout;
+
 use super::database::{Database, Gate};
 use super::listening::Listening;
 use super::sharded::Sharded;
@@ -136,11 +138,17 @@ impl Session {
 
     /// All turns, of which nothing more is done once the time is up.
     async fn work_in_time(&mut self) -> End {
-        let entry = Arc::clone(&self.entry);
+        let (entry, timed) = (Arc::clone(&self.entry), self.timed);
         let mut work = std::pin::pin!(self.work());
         std::future::poll_fn(|cx| {
             if entry.is_cut_off() {
                 return Poll::Ready(End::OutOfTime);
+            }
+            // In the middle of something that waits for a server which says nothing any more.
+            if timed
+                && let Some(overdue @ (Overdue::Cancel | Overdue::Transaction)) = entry.overdue()
+            {
+                return Poll::Ready(End::Overdue(overdue));
             }
             work.as_mut().poll(cx)
         })
@@ -417,8 +425,10 @@ impl Session {
         if !waits && server.adopt_at_once(&self.settings) {
             return Ok(server);
         }
-        let adopted = Box::pin(server.adopt(&self.settings)).await;
         // The session does not hold this server yet, so its loss is an error like others.
+        let limit = self.pool_settings.connect_timeout;
+        let adopted = timeout(limit, Box::pin(server.adopt(&self.settings))).await;
+        let adopted = adopted.unwrap_or_else(|_| Err(Lost::silent()));
         match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
             Ok(settings) => {
                 self.settings = settings;

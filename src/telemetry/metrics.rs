@@ -227,6 +227,11 @@ impl Tally {
         self.count.fetch_add(count, Ordering::Relaxed);
     }
 
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Several tallies may add to one counter, so only what is new is brought there.
     fn publish(&self) {
         let now = self.count.load(Ordering::Relaxed);

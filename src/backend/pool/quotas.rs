@@ -65,24 +65,22 @@ impl Quota {
         free
     }
 
-    fn free(&self) -> Option<Arc<Pool>> {
-        let mut state = self.state();
-        state.used = state.used.saturating_sub(1);
-        self.next(&mut state)
+    /// A place is free again: the pools in the queue are asked one after the other, until one has taken it. Some may not
+    /// need it any more.
+    fn free(&self) {
+        self.state().used -= 1;
+        while let Some(pool) = self.next() {
+            pool.start_logins();
+        }
     }
 
-    /// The pool that is first in the queue; it queues again if it still gets no place.
-    fn next(&self, state: &mut State) -> Option<Arc<Pool>> {
-        let next = loop {
-            match state.waiting.pop_front() {
-                None => break None,
-                Some(pool) => {
-                    if let Some(pool) = pool.upgrade() {
-                        break Some(pool);
-                    }
-                }
-            }
-        };
+    /// The pool that is first in the queue, where there is a place for it; it queues again if it needs another cap.
+    fn next(&self) -> Option<Arc<Pool>> {
+        let mut state = self.state();
+        let mut next = None;
+        while next.is_none() && state.used < self.max && !state.waiting.is_empty() {
+            next = state.waiting.pop_front().and_then(|pool| pool.upgrade());
+        }
         self.contended
             .store(!state.waiting.is_empty(), Ordering::Release);
         next
@@ -121,9 +119,7 @@ pub struct Places(Vec<Arc<Quota>>);
 impl Drop for Places {
     fn drop(&mut self) {
         for quota in self.0.drain(..) {
-            if let Some(pool) = quota.free() {
-                pool.start_logins();
-            }
+            quota.free();
         }
     }
 }
