@@ -94,3 +94,25 @@ fn a_copy_that_takes_too_long_leaves_its_server() {
     assert_eq!(other.reply().lines(), ["0"]);
     println!("{}", one.until(b'E'));
 }
+
+/// Who has waited for a server is ended once it has one.
+#[test]
+fn to_wait_for_a_server_is_no_transaction() {
+    let (proxy, name) = started_with(
+        "waits",
+        "size = 1, transaction_timeout = \"600ms\", wait_timeout = \"5s\"",
+        "",
+    );
+    let mut keepers = Vec::new();
+    // Three one after the other keep it for longer than a transaction may last.
+    for _ in 0..3 {
+        let mut keeper = proxy.client(&name, "postgres", "");
+        keeper.send(&query("SELECT pg_sleep(0.35)"));
+        std::thread::sleep(Duration::from_millis(30));
+        keepers.push(keeper);
+    }
+    let mut waiting = proxy.client(&name, "postgres", "");
+    waiting.send(&query("SELECT pg_sleep(0.2), 7"));
+    let reply = waiting.until(b'D');
+    assert!(reply.of(b'D').count() == 1, "{reply}");
+}
