@@ -116,3 +116,14 @@ fn to_wait_for_a_server_is_no_transaction() {
     let reply = waiting.until(b'D');
     assert!(reply.of(b'D').count() == 1, "{reply}");
 }
+
+/// Currval in the extended protocol, on a server that gave a value to somebody else.
+#[test]
+fn currval_of_another_client_is_not_told_in_the_extended_protocol() {
+    let (proxy, name) = started("currval");
+    let mut one = proxy.client(&name, "postgres", "");
+    assert_eq!(one.query("SELECT nextval('s')").lines(), ["1"]);
+    let mut other = proxy.client(&name, "postgres", "");
+    let reply = other.run("SELECT currval('s')", &[]);
+    assert_eq!(reply.sqlstate().as_deref(), Some("55000"), "{reply}");
+}

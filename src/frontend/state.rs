@@ -222,9 +222,7 @@ impl Session {
         }
         let changes = |name: &String| name.is_empty() || changes_reading(name.as_bytes());
         self.rereads |= traces.rereads.iter().any(changes);
-        if traces.sequences && self.pinned.is_none() && self.held.is_none() {
-            self.state.foreign_sequences = true;
-        }
+        self.note_sequences(traces);
         let computed = (!traces.named_by.is_empty()).then_some("set_config of a computed name");
         if let Some(cause) = traces.untold.or(computed) {
             self.state.untold = Some(cause);
@@ -236,6 +234,12 @@ impl Session {
             self.state.untold = Some("its many custom settings");
             self.pin("its many custom settings");
         }
+    }
+
+    /// To be called before a server is held for a text with these traces.
+    pub(super) fn note_sequences(&mut self, traces: &Traces) {
+        self.state.foreign_sequences |=
+            traces.sequences && self.pinned.is_none() && self.held.is_none();
     }
 
     /// To be called with the server held, before a message that may ask for the last value of a sequence.
