@@ -127,3 +127,20 @@ fn currval_of_another_client_is_not_told_in_the_extended_protocol() {
     let reply = other.run("SELECT currval('s')", &[]);
     assert_eq!(reply.sqlstate().as_deref(), Some("55000"), "{reply}");
 }
+
+/// DISCARD ALL that fails drops the client's statements.
+#[test]
+fn a_discard_that_fails_drops_nothing() {
+    let (proxy, name) = started("discard");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.send(&[parse("s", "SELECT 7", &[]), sync()].concat());
+    client.reply().ok();
+    client.query("BEGIN").ok();
+    assert_eq!(
+        client.query("DISCARD ALL").sqlstate().as_deref(),
+        Some("25001")
+    );
+    client.query("ROLLBACK").ok();
+    client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+    assert_eq!(client.reply().ok().lines(), ["7"]);
+}
