@@ -144,3 +144,20 @@ fn a_discard_that_fails_drops_nothing() {
     client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
     assert_eq!(client.reply().ok().lines(), ["7"]);
 }
+
+/// A role under another session's authorization.
+#[test]
+fn the_role_survives_its_session_authorization() {
+    let (proxy, name) = started("role");
+    let server = &servers().all()[0];
+    sql(server, &name, &format!("GRANT {} TO {}", MD5.0, SHOP.0));
+    let mut one = proxy.client(&name, "postgres", "");
+    one.query(&format!("SET SESSION AUTHORIZATION {}", SHOP.0))
+        .ok();
+    one.query(&format!("SET ROLE {}", MD5.0)).ok();
+    let who = "SELECT session_user, current_user";
+    assert_eq!(one.query(who).lines(), [format!("{}|{}", SHOP.0, MD5.0)]);
+    let mut other = proxy.client(&name, "postgres", "");
+    assert_eq!(other.query(who).lines(), ["postgres|postgres"]);
+    assert_eq!(one.query(who).lines(), [format!("{}|{}", SHOP.0, MD5.0)]);
+}
