@@ -223,6 +223,7 @@ impl Replies {
         self.descriptions = Descriptions::default();
         self.muted = None;
         self.overdue = None;
+        self.quiet_channels.clear();
     }
 
     /// How many ErrorResponses the server sent.

@@ -34,6 +34,9 @@ const SURE: &[&str] = &[
     "work_mem",
 ];
 
+const ROLE: &str = "role";
+const AUTHORIZATION: &str = "session_authorization";
+
 /// Whether statements are read in another way under another value of this setting.
 #[must_use]
 pub fn changes_reading(name: &[u8]) -> bool {
@@ -129,26 +132,31 @@ impl Settings {
         READING.iter().all(|name| self.get(name) == other.get(name))
     }
 
-    /// One Query text that leads from the values of `from` to these.
+    /// One Query text that leads from the values of `from` to these. Who the session is decides what it may set, and goes
+    /// with its authorization: so it is itself again first, and somebody else last.
     #[must_use]
     pub fn change_from(&self, from: &Settings) -> Vec<u8> {
         let mut text = Vec::new();
-        let gone = |name: &&String| !self.values.contains_key(*name);
-        for name in from.values.keys().filter(gone) {
-            text.extend_from_slice(b"RESET ");
-            quoted(&mut text, name, b'"');
-            text.push(b';');
+        let differs = |name: &str| self.get(name) != from.get(name);
+        let authorization = differs(AUTHORIZATION);
+        let changes = |name: &str| differs(name) || (authorization && name == ROLE);
+        let others = |name: &&str| *name != ROLE && *name != AUTHORIZATION;
+        let who = [ROLE, AUTHORIZATION].into_iter();
+        let before = from.values.keys().map(String::as_str).filter(others);
+        for name in who.clone().chain(before) {
+            let gone = !self.values.contains_key(name) || !others(&name);
+            if changes(name) && gone && from.values.contains_key(name) {
+                reset(&mut text, name);
+            }
         }
-        for (name, value) in self
-            .values
-            .iter()
-            .filter(|(name, value)| from.values.get(*name) != Some(value))
-        {
-            if from.values.contains_key(name) {
+        let after = self.values.keys().map(String::as_str).filter(others);
+        for name in after.chain(who.rev()) {
+            let Some(value) = self.get(name).filter(|_| changes(name)) else {
+                continue;
+            };
+            if from.values.contains_key(name) && others(&name) {
                 // A value may be taken as a change of the one in force, such as a DateStyle without an order.
-                text.extend_from_slice(b"RESET ");
-                quoted(&mut text, name, b'"');
-                text.push(b';');
+                reset(&mut text, name);
             }
             text.extend_from_slice(b"SELECT ");
             set_config(&mut text, name, value);
@@ -190,6 +198,12 @@ impl Settings {
             .iter()
             .filter(|(name, text)| there.prepared.get(*name) != Some(text))
     }
+}
+
+fn reset(text: &mut Vec<u8>, name: &str) {
+    text.extend_from_slice(b"RESET ");
+    quoted(text, name, b'"');
+    text.push(b';');
 }
 
 /// It takes a list such as a search_path as it is written; SET would take it for one name.

@@ -255,6 +255,7 @@ impl Session {
                 self.answer_static(encode::PARSE_COMPLETE);
                 return Ok(());
             }
+            self.hold_for_statement(b"").await?;
             let held = self.hold(ONLY).await?;
             held.server.unnamed = Some(id);
             encode::parse(held.server.outbox(), b"", tail);
@@ -272,6 +273,7 @@ impl Session {
             self.answer_static(encode::PARSE_COMPLETE);
             return Ok(());
         }
+        self.hold_for_statement(parse.name).await?;
         let held = self.hold(ONLY).await?;
         if held.server.knows(prepared.id) {
             self.expect(Expect::KnownParse(prepared.id));
@@ -280,6 +282,20 @@ impl Session {
             encode::parse(held.server.outbox(), &statement_name(prepared.id), tail);
             self.expect(Expect::Parse(Some(prepared.id)));
         }
+        Ok(())
+    }
+
+    /// Holds a server on which this statement of the client may be prepared: its Bind comes when the server is the
+    /// session's already.
+    async fn hold_for_statement(&mut self, name: &[u8]) -> Result<(), Trouble> {
+        if let Some(traces) = self.statements.traces(name)
+            && traces.sequences
+        {
+            let traces = traces.clone();
+            self.note_sequences(&traces);
+        }
+        self.hold(ONLY).await?;
+        self.forget_foreign_sequences();
         Ok(())
     }
 

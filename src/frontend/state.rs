@@ -172,7 +172,9 @@ impl Session {
                 self.pinned.is_none() && self.settings.prepared().is_empty()
             }
             Verb::Discard(Discard::All) => {
-                self.statements.clear();
+                if self.may_discard() {
+                    self.statements.clear();
+                }
                 // In a transaction it is an error.
                 self.pinned.is_none()
                     && self.held.is_none()
@@ -197,13 +199,21 @@ impl Session {
 
     /// What drops the statements of the session on its server drops the client's.
     pub(super) fn drop_statements_by(&mut self, statement: &[u8]) {
-        if matches!(
-            verb(statement),
-            Verb::Deallocate { name: None } | Verb::Discard(Discard::All)
-        ) {
+        let drops = match verb(statement) {
+            Verb::Deallocate { name: None } => true,
+            Verb::Discard(Discard::All) => self.may_discard(),
+            _ => return,
+        };
+        if drops {
             self.statements.clear();
-            self.rereads = true;
         }
+        self.rereads = true;
+    }
+
+    /// In a transaction DISCARD ALL is an error, and drops nothing.
+    fn may_discard(&self) -> bool {
+        let idle = |held: &Held| held.server.replies.status == decode::Status::Idle;
+        self.held.as_ref().is_none_or(idle)
     }
 
     /// A text with these traces is about to run.
@@ -222,9 +232,7 @@ impl Session {
         }
         let changes = |name: &String| name.is_empty() || changes_reading(name.as_bytes());
         self.rereads |= traces.rereads.iter().any(changes);
-        if traces.sequences && self.pinned.is_none() && self.held.is_none() {
-            self.state.foreign_sequences = true;
-        }
+        self.note_sequences(traces);
         let computed = (!traces.named_by.is_empty()).then_some("set_config of a computed name");
         if let Some(cause) = traces.untold.or(computed) {
             self.state.untold = Some(cause);
@@ -236,6 +244,12 @@ impl Session {
             self.state.untold = Some("its many custom settings");
             self.pin("its many custom settings");
         }
+    }
+
+    /// To be called before a server is held for a text with these traces.
+    pub(super) fn note_sequences(&mut self, traces: &Traces) {
+        self.state.foreign_sequences |=
+            traces.sequences && self.pinned.is_none() && self.held.is_none();
     }
 
     /// To be called with the server held, before a message that may ask for the last value of a sequence.

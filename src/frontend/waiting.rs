@@ -63,6 +63,10 @@ pub(super) async fn watching<T>(
     .await;
     if waits {
         entry.waits(false);
+        if patience.may_end {
+            // No server has begun a transaction: its time begins now.
+            entry.does(Phase::Idle);
+        }
         entry.does(Phase::Query);
     }
     done

@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use super::StatementId;
+use super::{StatementId, WHOLE_BYTES_MAX};
 use crate::wire::decode;
 use crate::wire::frame::{FrameError, HEADER_BYTES};
 
@@ -22,9 +22,10 @@ pub struct Descriptions {
 }
 
 impl Descriptions {
-    /// A ParameterDescription; the rest is in the message behind it. Of one that is too long nothing is promised.
+    /// A ParameterDescription; the rest is in the message behind it. Of one that is too long nothing is promised, also
+    /// where it came in one piece, for elsewhere it may not.
     pub(super) fn parameters(&mut self, whole: Option<&[u8]>) {
-        self.hasher = whole.map(|whole| {
+        self.hasher = whole.filter(is_short).map(|whole| {
             let mut hasher = DefaultHasher::new();
             hasher.write(whole);
             hasher
@@ -37,7 +38,7 @@ impl Descriptions {
         tag: u8,
         whole: Option<&[u8]>,
     ) -> Result<Option<Description>, FrameError> {
-        let (Some(mut hasher), Some(whole)) = (self.hasher.take(), whole) else {
+        let (Some(mut hasher), Some(whole)) = (self.hasher.take(), whole.filter(is_short)) else {
             return Ok(None);
         };
         if tag == b'T' {
@@ -53,4 +54,8 @@ impl Descriptions {
         hasher.write_u8(tag);
         Ok(Some(hasher.finish()))
     }
+}
+
+fn is_short(whole: &&[u8]) -> bool {
+    whole.len() <= WHOLE_BYTES_MAX
 }

@@ -243,3 +243,24 @@ fn notifications_that_come_in_another_way_are_hidden_and_others_are_not() {
         assert_eq!(seen(&mut replies, &bytes, size), shown, "chunks of {size}");
     }
 }
+
+#[test]
+fn of_a_description_that_may_come_in_pieces_nothing_is_promised() {
+    let mut row = vec![b'T'];
+    let columns = 1_000_u16;
+    let body: Vec<u8> = (0..columns)
+        .flat_map(|_| [&b"column\0"[..], &[0; 18]].concat())
+        .collect();
+    let length = u32::try_from(4 + 2 + body.len()).unwrap();
+    row.extend_from_slice(&length.to_be_bytes());
+    row.extend_from_slice(&columns.to_be_bytes());
+    row.extend_from_slice(&body);
+    let bytes = [&b"t\0\0\0\x06\0\0"[..], &row].concat();
+    let mut told = Vec::new();
+    for size in [bytes.len(), 8192] {
+        let mut replies = expecting(&[Expect::DescribeStatement(StatementId(1))]);
+        assert_eq!(seen(&mut replies, &bytes, size), bytes);
+        told.append(&mut replies.descriptions.told);
+    }
+    assert_eq!(told, []);
+}

@@ -1,0 +1,163 @@
+//! Live: what a review found, one conversation each.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::client::{
+    Client, bind, cancel_request, copy_data, describe, execute, parse, query, sync,
+};
+use support::proxy::Proxy;
+use support::{MD5, SHOP, database, servers, sql};
+
+fn started_with(name: &str, pool: &str, rest: &str) -> (Proxy, String) {
+    let server = &servers().all()[..1];
+    let name = database(
+        server,
+        name,
+        "CREATE TABLE t (id int primary key); CREATE SEQUENCE s",
+    );
+    let config = Proxy::config(&name, server, "").replace(
+        &format!("[databases.{name}]\n"),
+        &format!("[databases.{name}]\npool = {{ {pool} }}\n"),
+    ) + rest;
+    (Proxy::start(&config), name)
+}
+
+/// A database of one shard with a pool of one.
+fn started(name: &str) -> (Proxy, String) {
+    started_with(name, "size = 1, wait_timeout = \"5s\"", "")
+}
+
+fn login(proxy: &Proxy, name: &str, user: &str, more: &[(&str, &str)]) -> Client {
+    let mut client = Client::connect(proxy.port);
+    let mut all = vec![("user", user), ("database", name)];
+    all.extend(more);
+    client.login(&all, "");
+    client
+}
+
+/// What a session that left was not to hear of its server, the next one does not hear.
+#[test]
+fn a_session_hears_what_one_that_left_heard_elsewhere() {
+    let users = format!("\n[users.{}.pool]\nmode = \"session\"\n", SHOP.0);
+    let server = &servers().all()[0];
+    let name = database(std::slice::from_ref(server), "quiet", "");
+    let config = Proxy::config(&name, std::slice::from_ref(server), "").replace(
+        &format!("[databases.{name}]\n"),
+        &format!("[databases.{name}]\npool = {{ size = 1, wait_timeout = \"5s\" }}\n"),
+    ) + &users;
+    println!("{config}");
+    let proxy = Proxy::start(&config);
+    let mut one = proxy.client(&name, "postgres", "");
+    one.query("LISTEN c").ok();
+    one.query("BEGIN").ok();
+    one.query("SELECT 1").ok();
+    drop(one);
+    let mut two = proxy.client(&name, SHOP.0, "");
+    two.query("LISTEN c").ok();
+    sql(server, &name, "NOTIFY c, 'x'");
+    std::thread::sleep(Duration::from_millis(200));
+    let reply = two.query("SELECT 1");
+    let more = if reply.of(b'A').count() == 0 {
+        two.query("SELECT 2").to_string()
+    } else {
+        String::new()
+    };
+    assert!(reply.of(b'A').count() == 1, "{reply} {more}");
+}
+
+/// COPY under query_timeout by a client that pauses, which then leaves.
+#[test]
+fn a_copy_that_takes_too_long_leaves_its_server() {
+    let (proxy, name) = started_with(
+        "copy",
+        "size = 1, wait_timeout = \"15s\", query_timeout = \"300ms\"",
+        "",
+    );
+    let mut one = proxy.client(&name, "postgres", "");
+    one.send(&query("COPY t FROM STDIN"));
+    let frame = one.frame();
+    assert_eq!(frame.tag, b'G');
+    one.send(&copy_data(b"1\n"));
+    let mut other = proxy.client(&name, "postgres", "");
+    other.send(&query("SELECT count(*) FROM t"));
+    assert_eq!(other.reply().lines(), ["0"]);
+    println!("{}", one.until(b'E'));
+}
+
+/// Who has waited for a server is ended once it has one.
+#[test]
+fn to_wait_for_a_server_is_no_transaction() {
+    let (proxy, name) = started_with(
+        "waits",
+        "size = 1, transaction_timeout = \"600ms\", wait_timeout = \"5s\"",
+        "",
+    );
+    let mut keepers = Vec::new();
+    // Three one after the other keep it for longer than a transaction may last.
+    for _ in 0..3 {
+        let mut keeper = proxy.client(&name, "postgres", "");
+        keeper.send(&query("SELECT pg_sleep(0.35)"));
+        std::thread::sleep(Duration::from_millis(30));
+        keepers.push(keeper);
+    }
+    let mut waiting = proxy.client(&name, "postgres", "");
+    waiting.send(&query("SELECT pg_sleep(0.2), 7"));
+    let reply = waiting.until(b'D');
+    assert!(reply.of(b'D').count() == 1, "{reply}");
+}
+
+/// Currval in the extended protocol, on a server that gave a value to somebody else.
+#[test]
+fn currval_of_another_client_is_not_told_in_the_extended_protocol() {
+    let (proxy, name) = started("currval");
+    let mut one = proxy.client(&name, "postgres", "");
+    assert_eq!(one.query("SELECT nextval('s')").lines(), ["1"]);
+    let mut other = proxy.client(&name, "postgres", "");
+    let reply = other.run("SELECT currval('s')", &[]);
+    assert_eq!(reply.sqlstate().as_deref(), Some("55000"), "{reply}");
+}
+
+/// DISCARD ALL that fails drops the client's statements.
+#[test]
+fn a_discard_that_fails_drops_nothing() {
+    let (proxy, name) = started("discard");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.send(&[parse("s", "SELECT 7", &[]), sync()].concat());
+    client.reply().ok();
+    client.query("BEGIN").ok();
+    assert_eq!(
+        client.query("DISCARD ALL").sqlstate().as_deref(),
+        Some("25001")
+    );
+    client.query("ROLLBACK").ok();
+    client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+    assert_eq!(client.reply().ok().lines(), ["7"]);
+}
+
+/// A role under another session's authorization.
+#[test]
+fn the_role_survives_its_session_authorization() {
+    let (proxy, name) = started("role");
+    let server = &servers().all()[0];
+    sql(server, &name, &format!("GRANT {} TO {}", MD5.0, SHOP.0));
+    let mut one = proxy.client(&name, "postgres", "");
+    one.query(&format!("SET SESSION AUTHORIZATION {}", SHOP.0))
+        .ok();
+    one.query(&format!("SET ROLE {}", MD5.0)).ok();
+    let who = "SELECT session_user, current_user";
+    assert_eq!(one.query(who).lines(), [format!("{}|{}", SHOP.0, MD5.0)]);
+    let mut other = proxy.client(&name, "postgres", "");
+    assert_eq!(other.query(who).lines(), ["postgres|postgres"]);
+    assert_eq!(one.query(who).lines(), [format!("{}|{}", SHOP.0, MD5.0)]);
+}
