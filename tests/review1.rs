@@ -161,3 +161,22 @@ fn the_role_survives_its_session_authorization() {
     assert_eq!(other.query(who).lines(), ["postgres|postgres"]);
     assert_eq!(one.query(who).lines(), [format!("{}|{}", SHOP.0, MD5.0)]);
 }
+
+/// The change of settings is read in the encoding of the client of before.
+#[test]
+fn settings_reach_a_server_in_the_encoding_of_their_client() {
+    let (proxy, name) = started("encoding");
+    for custom in [true, false] {
+        let mut one = proxy.client(&name, "postgres", "");
+        let mut other = login(&proxy, &name, "postgres", &[("client_encoding", "LATIN1")]);
+        if custom {
+            one.query("SET app.name = 'Zoë'").ok();
+            other.query("SELECT 1").ok();
+            assert_eq!(one.query("SHOW app.name").lines(), ["Zoë"]);
+        } else {
+            one.query("SET search_path = 'Zoë'").ok();
+            other.query("SELECT 1").ok();
+            assert_eq!(one.query("SHOW search_path").lines(), ["\"Zoë\""]);
+        }
+    }
+}

@@ -341,6 +341,9 @@ impl Server {
             return false;
         }
         let change = settings.change_from(&self.settings);
+        if settings.recodes(&self.settings) && !change.is_ascii() {
+            return false;
+        }
         if !change.is_empty() {
             self.send_query(&change, Expect::Settings, &mut Vec::new());
         }
@@ -359,13 +362,22 @@ impl Server {
             return Ok(Ok(Arc::clone(settings)));
         }
         let mut change = settings.change_from(&self.settings);
-        if self.misleads(settings) {
+        let deallocations = settings.deallocations(&self.settings);
+        let recodes = settings.recodes(&self.settings);
+        if recodes && !change.is_ascii() {
+            // A Query is read in the encoding that is in force before it.
+            let change = settings.encoding().change_from(&self.settings.encoding());
+            if let Some(error) = self.run_hidden(&change).await? {
+                return Ok(Err(error));
+            }
+        }
+        if self.misleads(settings) || (recodes && !deallocations.is_ascii()) {
             change.extend_from_slice(b"DEALLOCATE ALL");
             self.has_no_statements();
             let values = Settings::clone(&self.settings).with_prepared(BTreeMap::new());
             self.settings = Arc::new(values);
         } else {
-            change.extend_from_slice(&settings.deallocations(&self.settings));
+            change.extend_from_slice(&deallocations);
         }
         if !change.is_empty()
             && let Some(error) = self.run_hidden(&change).await?
