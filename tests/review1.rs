@@ -180,3 +180,38 @@ fn settings_reach_a_server_in_the_encoding_of_their_client() {
         }
     }
 }
+
+/// Constants of a carried PREPARE are read anew under other settings.
+#[test]
+fn constants_of_prepare_are_read_once() {
+    let (proxy, name) = started("constants");
+    let mut client = proxy.client(&name, "postgres", "");
+    let mut other = proxy.client(&name, "postgres", "");
+    client
+        .query("PREPARE p AS SELECT '1/2/2024'::date - '2024-01-01'::date")
+        .ok();
+    assert_eq!(client.query("EXECUTE p").lines(), ["1"]);
+    client.query("SET datestyle = 'ISO, DMY'").ok();
+    assert_eq!(client.query("EXECUTE p").lines(), ["1"]);
+    client.query("SET work_mem = '5MB'").ok();
+    other.send(&query("SELECT 1"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.query("EXECUTE p").lines(), ["1"]);
+}
+
+/// The same where they were read under a setting of the transaction.
+#[test]
+fn constants_of_prepare_are_read_under_set_local() {
+    let (proxy, name) = started("local");
+    let mut client = proxy.client(&name, "postgres", "");
+    let mut other = proxy.client(&name, "postgres", "");
+    client.query("BEGIN").ok();
+    client.query("SET LOCAL datestyle = 'ISO, DMY'").ok();
+    client
+        .query("PREPARE p AS SELECT '1/2/2024'::date - '2024-01-01'::date")
+        .ok();
+    client.query("COMMIT").ok();
+    other.send(&query("SELECT 1"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.query("EXECUTE p").lines(), ["31"]);
+}

@@ -355,6 +355,7 @@ impl Session {
     pub fn give_back(&mut self) {
         if let Some(mut held) = self.held.take() {
             self.entry.gave_back();
+            self.state.reread = false;
             held.server.replies.quiet_channels.clear();
             held.pool.give_back(held.server);
         }
