@@ -215,3 +215,55 @@ fn constants_of_prepare_are_read_under_set_local() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(client.query("EXECUTE p").lines(), ["31"]);
 }
+
+/// A carried PREPARE waits for a lock, and nothing ends that.
+#[test]
+fn what_is_carried_to_a_server_can_be_cancelled() {
+    let (proxy, name) = started_with(
+        "carried",
+        "size = 1, wait_timeout = \"5s\", query_timeout = \"500ms\"",
+        "",
+    );
+    let server = &servers().all()[0];
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("PREPARE p AS SELECT * FROM t").ok();
+    let mut other = proxy.client(&name, "postgres", "");
+    other.query("SELECT 1").ok();
+    let dsn = server.dsn(&name);
+    let lock = std::thread::spawn(move || {
+        support::psql(&dsn, "BEGIN; LOCK t; SELECT pg_sleep(10); COMMIT");
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    client.send(&query("SELECT 7"));
+    std::thread::sleep(Duration::from_millis(200));
+    let mut canceller = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    canceller
+        .write_all(&cancel_request(&client.cancel_key))
+        .unwrap();
+    let reply = client.reply();
+    let took = begun.elapsed();
+    lock.join().unwrap();
+    assert!(took < Duration::from_secs(3), "{took:?} {reply}");
+}
+
+/// A PREPARE that could not be carried for the moment is forgotten.
+#[test]
+fn what_is_carried_is_not_forgotten_for_a_lock() {
+    let (proxy, name) = started("forgotten");
+    let server = &servers().all()[0];
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("SET lock_timeout = '100ms'").ok();
+    client.query("PREPARE p AS SELECT count(*) FROM t").ok();
+    let mut other = proxy.client(&name, "postgres", "");
+    other.query("SELECT 1").ok();
+    let dsn = server.dsn(&name);
+    let lock = std::thread::spawn(move || {
+        support::psql(&dsn, "BEGIN; LOCK t; SELECT pg_sleep(1); COMMIT");
+    });
+    std::thread::sleep(Duration::from_millis(400));
+    let during = client.query("SELECT 7").to_string();
+    lock.join().unwrap();
+    let reply = client.query("EXECUTE p");
+    assert_eq!(reply.lines(), ["0"], "{during} / {reply}");
+}

@@ -387,8 +387,10 @@ impl Server {
         let there = std::mem::replace(&mut self.settings, Arc::clone(settings));
         let mut refused = Vec::new();
         for (name, text) in settings.preparations(&there) {
-            if self.run_hidden(text.as_bytes()).await?.is_some() {
-                refused.push(name);
+            match self.run_hidden(text.as_bytes()).await? {
+                Some(error) if is_of_the_moment(&error) => return Ok(Err(error)),
+                Some(_) => refused.push(name),
+                None => {}
             }
         }
         if !refused.is_empty() {
@@ -580,6 +582,13 @@ impl Server {
             .channel
             .poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
     }
+}
+
+/// An error that says nothing of the statement: a cancel request, a time-out, a lock, a lack of resources.
+fn is_of_the_moment(error: &[u8]) -> bool {
+    let body = error.get(HEADER_BYTES..).unwrap_or_default();
+    let code = decode::fields(b'E', body).map(|fields| fields.field(b'C').map(<[u8]>::to_vec));
+    matches!(code, Ok(Some(code)) if [b"40", b"53", b"55", b"57"].iter().any(|class| code.starts_with(*class)))
 }
 
 /// The name of a statement on every server; empty for the unnamed one. Made at each Bind, so it needs no memory.

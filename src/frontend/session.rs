@@ -7,7 +7,7 @@
 //! server still owes ([`Replies::expect`](crate::backend::replies::Replies::expect)).
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::database::{Database, Gate};
 use super::listening::Listening;
@@ -418,15 +418,38 @@ impl Session {
         if !waits && server.adopt_at_once(&self.settings) {
             return Ok(server);
         }
-        let adopted = Box::pin(server.adopt(&self.settings)).await;
-        // The session does not hold this server yet, so its loss is an error like others.
-        match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
-            Ok(settings) => {
-                self.settings = settings;
-                Ok(server)
+        self.entry.borrowed(server.identity());
+        let adopted = Box::pin(self.adopt(&mut server)).await;
+        self.entry.gave_back_one(server.identity());
+        self.settings = adopted?;
+        Ok(server)
+    }
+
+    /// Puts the client's settings in force on a server that the session does not hold yet. This may take as long as any
+    /// statement, for a statement of PREPARE may wait for a lock: so it ends with the client and by its time-outs.
+    async fn adopt(&mut self, server: &mut Server) -> Result<Arc<Settings>, Trouble> {
+        let settings = Arc::clone(&self.settings);
+        let mut work = std::pin::pin!(server.adopt(&settings));
+        std::future::poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(adopted) = work.as_mut().poll(cx) {
+                    return Poll::Ready(match adopted {
+                        Ok(Ok(settings)) => Ok(settings),
+                        Ok(Err(error)) => Err(Trouble::Relay(error)),
+                        // The session does not hold this server yet, so its loss is an error like others.
+                        Err(lost) => Err(Trouble::Tell(Box::new(lost))),
+                    });
+                }
+                match self.entry.overdue() {
+                    Some(Overdue::Query) | None => {}
+                    Some(overdue) => return Poll::Ready(Err(End::Overdue(overdue).into())),
+                }
+                if let Err(error) = ready!(execute::poll_presence(cx, &mut self.client)) {
+                    return Poll::Ready(Err(End::Broken(error).into()));
+                }
             }
-            Err(error) => Err(Trouble::Relay(error)),
-        }
+        })
+        .await
     }
 
     /// Holds a server of this shard; nothing to do where it is the one at hand.
