@@ -267,3 +267,109 @@ fn what_is_carried_is_not_forgotten_for_a_lock() {
     let reply = client.query("EXECUTE p");
     assert_eq!(reply.lines(), ["0"], "{during} / {reply}");
 }
+
+/// What another client was told under another search_path is held against this one.
+#[test]
+fn a_description_is_of_the_client_that_was_told() {
+    let (proxy, name) = started("tenants");
+    let server = &servers().all()[0];
+    sql(
+        server,
+        &name,
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.u (id int); CREATE TABLE b.u (id int, more text)",
+    );
+    let mut clients: Vec<_> = ["a", "b", "a", "b"]
+        .iter()
+        .map(|path| {
+            login(
+                &proxy,
+                &name,
+                "postgres",
+                &[("options", &format!("-c search_path={path}"))],
+            )
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for client in &mut clients {
+        let mut bytes = parse("s", "SELECT * FROM u", &[]);
+        bytes.extend(describe(b'S', "s"));
+        bytes.extend(sync());
+        client.send(&bytes);
+        seen.push(client.reply().to_string());
+        let mut bytes = bind("", "s", &[]);
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        client.send(&bytes);
+        seen.push(client.reply().to_string());
+    }
+    assert!(seen.iter().all(|reply| !reply.contains("E(")), "{seen:#?}");
+}
+
+/// The same where the second client was told nothing at all.
+#[test]
+fn who_was_told_nothing_is_promised_nothing() {
+    let (proxy, name) = started("untold");
+    let server = &servers().all()[0];
+    sql(
+        server,
+        &name,
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.u (id int); CREATE TABLE b.u (id int, more text)",
+    );
+    let mut first = login(
+        &proxy,
+        &name,
+        "postgres",
+        &[("options", "-c search_path=a")],
+    );
+    let mut bytes = parse("s", "SELECT * FROM u", &[]);
+    bytes.extend(describe(b'S', "s"));
+    bytes.extend(sync());
+    first.send(&bytes);
+    first.reply().ok();
+    let mut second = login(
+        &proxy,
+        &name,
+        "postgres",
+        &[("options", "-c search_path=b")],
+    );
+    let mut bytes = parse("s", "SELECT * FROM u", &[]);
+    bytes.extend(bind("", "s", &[]));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    second.send(&bytes);
+    second.reply().ok();
+}
+
+/// The same where the search_path is one of the transaction.
+#[test]
+fn what_is_told_in_a_transaction_with_its_own_search_path_holds_for_nobody_else() {
+    let (proxy, name) = started("set_local");
+    let server = &servers().all()[0];
+    sql(
+        server,
+        &name,
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.u (id int); CREATE TABLE b.u (id int, more text)",
+    );
+    let mut clients: Vec<_> = (0..4)
+        .map(|_| proxy.client(&name, "postgres", ""))
+        .collect();
+    let mut seen = Vec::new();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let path = if number % 2 == 0 { "a" } else { "b" };
+        client.query("BEGIN").ok();
+        client
+            .query(&format!("SET LOCAL search_path = {path}"))
+            .ok();
+        let mut bytes = parse("s", "SELECT * FROM u", &[]);
+        if number < 2 {
+            bytes.extend(describe(b'S', "s"));
+        }
+        bytes.extend(bind("", "s", &[]));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        client.send(&bytes);
+        seen.push(client.reply().to_string());
+        client.query("COMMIT").ok();
+    }
+    assert!(seen.iter().all(|reply| !reply.contains("E(")), "{seen:#?}");
+}

@@ -333,7 +333,11 @@ impl Session {
             self.statements.reopen(unclosed);
         }
         for (id, told) in held.server.replies.descriptions.told.drain(..) {
-            if !self.statements.described(id, told) {
+            let transaction = self.state.reread;
+            if !self
+                .statements
+                .described(id, told, &self.settings, transaction)
+            {
                 held.server.replies.outdated_plan = true;
             }
         }
