@@ -161,3 +161,215 @@ fn the_role_survives_its_session_authorization() {
     assert_eq!(other.query(who).lines(), ["postgres|postgres"]);
     assert_eq!(one.query(who).lines(), [format!("{}|{}", SHOP.0, MD5.0)]);
 }
+
+/// The change of settings is read in the encoding of the client of before.
+#[test]
+fn settings_reach_a_server_in_the_encoding_of_their_client() {
+    let (proxy, name) = started("encoding");
+    for custom in [true, false] {
+        let mut one = proxy.client(&name, "postgres", "");
+        let mut other = login(&proxy, &name, "postgres", &[("client_encoding", "LATIN1")]);
+        if custom {
+            one.query("SET app.name = 'Zoë'").ok();
+            other.query("SELECT 1").ok();
+            assert_eq!(one.query("SHOW app.name").lines(), ["Zoë"]);
+        } else {
+            one.query("SET search_path = 'Zoë'").ok();
+            other.query("SELECT 1").ok();
+            assert_eq!(one.query("SHOW search_path").lines(), ["\"Zoë\""]);
+        }
+    }
+}
+
+/// Constants of a carried PREPARE are read anew under other settings.
+#[test]
+fn constants_of_prepare_are_read_once() {
+    let (proxy, name) = started("constants");
+    let mut client = proxy.client(&name, "postgres", "");
+    let mut other = proxy.client(&name, "postgres", "");
+    client
+        .query("PREPARE p AS SELECT '1/2/2024'::date - '2024-01-01'::date")
+        .ok();
+    assert_eq!(client.query("EXECUTE p").lines(), ["1"]);
+    client.query("SET datestyle = 'ISO, DMY'").ok();
+    assert_eq!(client.query("EXECUTE p").lines(), ["1"]);
+    client.query("SET work_mem = '5MB'").ok();
+    other.send(&query("SELECT 1"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.query("EXECUTE p").lines(), ["1"]);
+}
+
+/// The same where they were read under a setting of the transaction.
+#[test]
+fn constants_of_prepare_are_read_under_set_local() {
+    let (proxy, name) = started("local");
+    let mut client = proxy.client(&name, "postgres", "");
+    let mut other = proxy.client(&name, "postgres", "");
+    client.query("BEGIN").ok();
+    client.query("SET LOCAL datestyle = 'ISO, DMY'").ok();
+    client
+        .query("PREPARE p AS SELECT '1/2/2024'::date - '2024-01-01'::date")
+        .ok();
+    client.query("COMMIT").ok();
+    other.send(&query("SELECT 1"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.query("EXECUTE p").lines(), ["31"]);
+}
+
+/// A carried PREPARE waits for a lock, and nothing ends that.
+#[test]
+fn what_is_carried_to_a_server_can_be_cancelled() {
+    let (proxy, name) = started_with(
+        "carried",
+        "size = 1, wait_timeout = \"5s\", query_timeout = \"500ms\"",
+        "",
+    );
+    let server = &servers().all()[0];
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("PREPARE p AS SELECT * FROM t").ok();
+    let mut other = proxy.client(&name, "postgres", "");
+    other.query("SELECT 1").ok();
+    let dsn = server.dsn(&name);
+    let lock = std::thread::spawn(move || {
+        support::psql(&dsn, "BEGIN; LOCK t; SELECT pg_sleep(10); COMMIT");
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    client.send(&query("SELECT 7"));
+    std::thread::sleep(Duration::from_millis(200));
+    let mut canceller = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    canceller
+        .write_all(&cancel_request(&client.cancel_key))
+        .unwrap();
+    let reply = client.reply();
+    let took = begun.elapsed();
+    lock.join().unwrap();
+    assert!(took < Duration::from_secs(3), "{took:?} {reply}");
+}
+
+/// A PREPARE that could not be carried for the moment is forgotten.
+#[test]
+fn what_is_carried_is_not_forgotten_for_a_lock() {
+    let (proxy, name) = started("forgotten");
+    let server = &servers().all()[0];
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("SET lock_timeout = '100ms'").ok();
+    client.query("PREPARE p AS SELECT count(*) FROM t").ok();
+    let mut other = proxy.client(&name, "postgres", "");
+    other.query("SELECT 1").ok();
+    let dsn = server.dsn(&name);
+    let lock = std::thread::spawn(move || {
+        support::psql(&dsn, "BEGIN; LOCK t; SELECT pg_sleep(1); COMMIT");
+    });
+    std::thread::sleep(Duration::from_millis(400));
+    let during = client.query("SELECT 7").to_string();
+    lock.join().unwrap();
+    let reply = client.query("EXECUTE p");
+    assert_eq!(reply.lines(), ["0"], "{during} / {reply}");
+}
+
+/// What another client was told under another search_path is held against this one.
+#[test]
+fn a_description_is_of_the_client_that_was_told() {
+    let (proxy, name) = started("tenants");
+    let server = &servers().all()[0];
+    sql(
+        server,
+        &name,
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.u (id int); CREATE TABLE b.u (id int, more text)",
+    );
+    let mut clients: Vec<_> = ["a", "b", "a", "b"]
+        .iter()
+        .map(|path| {
+            login(
+                &proxy,
+                &name,
+                "postgres",
+                &[("options", &format!("-c search_path={path}"))],
+            )
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for client in &mut clients {
+        let mut bytes = parse("s", "SELECT * FROM u", &[]);
+        bytes.extend(describe(b'S', "s"));
+        bytes.extend(sync());
+        client.send(&bytes);
+        seen.push(client.reply().to_string());
+        let mut bytes = bind("", "s", &[]);
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        client.send(&bytes);
+        seen.push(client.reply().to_string());
+    }
+    assert!(seen.iter().all(|reply| !reply.contains("E(")), "{seen:#?}");
+}
+
+/// The same where the second client was told nothing at all.
+#[test]
+fn who_was_told_nothing_is_promised_nothing() {
+    let (proxy, name) = started("untold");
+    let server = &servers().all()[0];
+    sql(
+        server,
+        &name,
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.u (id int); CREATE TABLE b.u (id int, more text)",
+    );
+    let mut first = login(
+        &proxy,
+        &name,
+        "postgres",
+        &[("options", "-c search_path=a")],
+    );
+    let mut bytes = parse("s", "SELECT * FROM u", &[]);
+    bytes.extend(describe(b'S', "s"));
+    bytes.extend(sync());
+    first.send(&bytes);
+    first.reply().ok();
+    let mut second = login(
+        &proxy,
+        &name,
+        "postgres",
+        &[("options", "-c search_path=b")],
+    );
+    let mut bytes = parse("s", "SELECT * FROM u", &[]);
+    bytes.extend(bind("", "s", &[]));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    second.send(&bytes);
+    second.reply().ok();
+}
+
+/// The same where the search_path is one of the transaction.
+#[test]
+fn what_is_told_in_a_transaction_with_its_own_search_path_holds_for_nobody_else() {
+    let (proxy, name) = started("set_local");
+    let server = &servers().all()[0];
+    sql(
+        server,
+        &name,
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.u (id int); CREATE TABLE b.u (id int, more text)",
+    );
+    let mut clients: Vec<_> = (0..4)
+        .map(|_| proxy.client(&name, "postgres", ""))
+        .collect();
+    let mut seen = Vec::new();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let path = if number % 2 == 0 { "a" } else { "b" };
+        client.query("BEGIN").ok();
+        client
+            .query(&format!("SET LOCAL search_path = {path}"))
+            .ok();
+        let mut bytes = parse("s", "SELECT * FROM u", &[]);
+        if number < 2 {
+            bytes.extend(describe(b'S', "s"));
+        }
+        bytes.extend(bind("", "s", &[]));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        client.send(&bytes);
+        seen.push(client.reply().to_string());
+        client.query("COMMIT").ok();
+    }
+    assert!(seen.iter().all(|reply| !reply.contains("E(")), "{seen:#?}");
+}

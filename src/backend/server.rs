@@ -46,14 +46,6 @@ pub enum Lost {
     Protocol(#[from] FrameError),
 }
 
-impl Lost {
-    /// It says nothing any more.
-    #[must_use]
-    pub fn silent() -> Self {
-        Lost::Io(io::ErrorKind::TimedOut.into())
-    }
-}
-
 impl Report for Lost {
     fn sqlstate(&self) -> SqlState {
         match self {
@@ -349,6 +341,9 @@ impl Server {
             return false;
         }
         let change = settings.change_from(&self.settings);
+        if settings.recodes(&self.settings) && !change.is_ascii() {
+            return false;
+        }
         if !change.is_empty() {
             self.send_query(&change, Expect::Settings, &mut Vec::new());
         }
@@ -367,13 +362,22 @@ impl Server {
             return Ok(Ok(Arc::clone(settings)));
         }
         let mut change = settings.change_from(&self.settings);
-        if self.misleads(settings) {
+        let deallocations = settings.deallocations(&self.settings);
+        let recodes = settings.recodes(&self.settings);
+        if recodes && !change.is_ascii() {
+            // A Query is read in the encoding that is in force before it.
+            let change = settings.encoding().change_from(&self.settings.encoding());
+            if let Some(error) = self.run_hidden(&change).await? {
+                return Ok(Err(error));
+            }
+        }
+        if self.misleads(settings) || (recodes && !deallocations.is_ascii()) {
             change.extend_from_slice(b"DEALLOCATE ALL");
             self.has_no_statements();
             let values = Settings::clone(&self.settings).with_prepared(BTreeMap::new());
             self.settings = Arc::new(values);
         } else {
-            change.extend_from_slice(&settings.deallocations(&self.settings));
+            change.extend_from_slice(&deallocations);
         }
         if !change.is_empty()
             && let Some(error) = self.run_hidden(&change).await?
@@ -383,8 +387,10 @@ impl Server {
         let there = std::mem::replace(&mut self.settings, Arc::clone(settings));
         let mut refused = Vec::new();
         for (name, text) in settings.preparations(&there) {
-            if self.run_hidden(text.as_bytes()).await?.is_some() {
-                refused.push(name);
+            match self.run_hidden(text.as_bytes()).await? {
+                Some(error) if is_of_the_moment(&error) => return Ok(Err(error)),
+                Some(_) => refused.push(name),
+                None => {}
             }
         }
         if !refused.is_empty() {
@@ -576,6 +582,13 @@ impl Server {
             .channel
             .poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
     }
+}
+
+/// An error that says nothing of the statement: a cancel request, a time-out, a lock, a lack of resources.
+fn is_of_the_moment(error: &[u8]) -> bool {
+    let body = error.get(HEADER_BYTES..).unwrap_or_default();
+    let code = decode::fields(b'E', body).map(|fields| fields.field(b'C').map(<[u8]>::to_vec));
+    matches!(code, Ok(Some(code)) if [b"40", b"53", b"55", b"57"].iter().any(|class| code.starts_with(*class)))
 }
 
 /// The name of a statement on every server; empty for the unnamed one. Made at each Bind, so it needs no memory.

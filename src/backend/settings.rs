@@ -34,6 +34,7 @@ const SURE: &[&str] = &[
     "work_mem",
 ];
 
+const ENCODING: &str = "client_encoding";
 const ROLE: &str = "role";
 const AUTHORIZATION: &str = "session_authorization";
 
@@ -173,6 +174,19 @@ impl Settings {
         let both = self.values.iter().chain(&from.values);
         let mut changed = both.filter(|(name, _)| self.values.get(*name) != from.values.get(*name));
         changed.all(|(name, _)| SURE.contains(&name.as_str()))
+    }
+
+    /// Whether texts are read in another encoding than under `from`.
+    #[must_use]
+    pub fn recodes(&self, from: &Settings) -> bool {
+        self.get(ENCODING) != from.get(ENCODING)
+    }
+
+    /// The encoding alone.
+    #[must_use]
+    pub fn encoding(&self) -> Settings {
+        let encoding = self.values.get_key_value(ENCODING);
+        Settings::new(encoding.map(|(name, value)| (name.clone(), value.clone())))
     }
 
     /// What of the statements that are prepared on a server must go, as one Query text.

@@ -7,9 +7,7 @@
 //! server still owes ([`Replies::expect`](crate::backend::replies::Replies::expect)).
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use tokio::time::timeout;
+use std::task::{Context, Poll, ready};
 
 use super::database::{Database, Gate};
 use super::listening::Listening;
@@ -21,6 +19,7 @@ use super::trouble::{End, SessionError, Trouble};
 use super::waiting::{Patience, watching};
 use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
+use crate::backend::rescue::Remains;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::Settings;
 use crate::backend::worker::{Worker, with_scratch};
@@ -341,7 +340,11 @@ impl Session {
             self.statements.reopen(unclosed);
         }
         for (id, told) in held.server.replies.descriptions.told.drain(..) {
-            if !self.statements.described(id, told) {
+            let transaction = self.state.reread;
+            if !self
+                .statements
+                .described(id, told, &self.settings, transaction)
+            {
                 held.server.replies.outdated_plan = true;
             }
         }
@@ -363,6 +366,7 @@ impl Session {
     pub fn give_back(&mut self) {
         if let Some(mut held) = self.held.take() {
             self.entry.gave_back();
+            self.state.reread = false;
             held.server.replies.quiet_channels.clear();
             held.pool.give_back(held.server);
         }
@@ -425,17 +429,48 @@ impl Session {
         if !waits && server.adopt_at_once(&self.settings) {
             return Ok(server);
         }
-        // The session does not hold this server yet, so its loss is an error like others.
-        let limit = self.pool_settings.connect_timeout;
-        let adopted = timeout(limit, Box::pin(server.adopt(&self.settings))).await;
-        let adopted = adopted.unwrap_or_else(|_| Err(Lost::silent()));
-        match adopted.map_err(|lost| Trouble::Tell(Box::new(lost)))? {
+        self.entry.borrowed(server.identity());
+        let adopted = Box::pin(self.adopt(&mut server)).await;
+        self.entry.gave_back_one(server.identity());
+        match adopted {
             Ok(settings) => {
                 self.settings = settings;
                 Ok(server)
             }
-            Err(error) => Err(Trouble::Relay(error)),
+            Err(lost @ Trouble::Tell(_)) => Err(lost),
+            Err(trouble) => {
+                // Some of the settings may be in force, and it may still be at work for them.
+                pool.rescue(server, Remains::State);
+                Err(trouble)
+            }
         }
+    }
+
+    /// Puts the client's settings in force on a server that the session does not hold yet. This may take as long as any
+    /// statement, for a statement of PREPARE may wait for a lock: so it ends with the client and by its time-outs.
+    async fn adopt(&mut self, server: &mut Server) -> Result<Arc<Settings>, Trouble> {
+        let settings = Arc::clone(&self.settings);
+        let mut work = std::pin::pin!(server.adopt(&settings));
+        std::future::poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(adopted) = work.as_mut().poll(cx) {
+                    return Poll::Ready(match adopted {
+                        Ok(Ok(settings)) => Ok(settings),
+                        Ok(Err(error)) => Err(Trouble::Relay(error)),
+                        // The session does not hold this server yet, so its loss is an error like others.
+                        Err(lost) => Err(Trouble::Tell(Box::new(lost))),
+                    });
+                }
+                match self.entry.overdue() {
+                    Some(Overdue::Query) | None => {}
+                    Some(overdue) => return Poll::Ready(Err(End::Overdue(overdue).into())),
+                }
+                if let Err(error) = ready!(execute::poll_presence(cx, &mut self.client)) {
+                    return Poll::Ready(Err(End::Broken(error).into()));
+                }
+            }
+        })
+        .await
     }
 
     /// Holds a server of this shard; nothing to do where it is the one at hand.

@@ -344,7 +344,9 @@ impl Session {
             .statements
             .named(name)
             .ok_or_else(|| SessionError::NoStatement(lossy(name)))?;
-        let promised = prepared.description();
+        let promised = self
+            .statements
+            .description(prepared, &self.settings, self.state.reread);
         Ok(held
             .server
             .ensure(prepared.id, &prepared.tail, false, promised, answers))

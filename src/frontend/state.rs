@@ -84,6 +84,10 @@ pub(super) struct SessionState {
     overtaken: bool,
     /// Settings that were reset and have a start-up value; set behind the next Query or Sync.
     restore: Vec<u8>,
+    /// The transaction at hand has changed how statements are read, if only for itself.
+    pub(super) reread: bool,
+    /// A statement of PREPARE was read under other settings than those in force.
+    misread: bool,
     /// The client was told that its session keeps its server.
     told: bool,
     /// The next server may know values of sequences that it gave to others.
@@ -231,7 +235,10 @@ impl Session {
                 .extend_from_slice(&state.startup.restored(name));
         }
         let changes = |name: &String| name.is_empty() || changes_reading(name.as_bytes());
-        self.rereads |= traces.rereads.iter().any(changes);
+        if traces.rereads.iter().any(changes) {
+            self.rereads = true;
+            self.state.reread = true;
+        }
         self.note_sequences(traces);
         let computed = (!traces.named_by.is_empty()).then_some("set_config of a computed name");
         if let Some(cause) = traces.untold.or(computed) {
@@ -420,6 +427,9 @@ impl Session {
         self.state.overtaken = false;
         let read = Settings::new(found.settings).with_prepared(found.prepared);
         let wanted = self.state.startup.under(&read);
+        // Constants in them were read under the settings of their moment.
+        let reread = std::mem::take(&mut self.state.reread) || !self.settings.reads_as(&wanted);
+        self.state.misread = !wanted.prepared().is_empty() && (self.state.misread || reread);
         let cause = found.cause.or(self.cause_to_stay(&wanted));
         let Some(held) = &mut self.held else {
             return Ok(());
@@ -471,9 +481,7 @@ impl Session {
             matches!(only_verb(text.as_bytes()), Verb::Prepare { name } if of_name(&name))
         };
         let carried = prepared.len() <= PREPARED_MAX && prepared.iter().all(is_one);
-        // Constants in it were read under the settings of the moment.
-        let reads = prepared.is_empty() || self.settings.reads_as(wanted);
-        (!carried || !reads).then_some(PREPARED)
+        (!carried || self.state.misread).then_some(PREPARED)
     }
 
     /// Lets the server read a text whose name is taken: its own errors come first.

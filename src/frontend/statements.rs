@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::sharded::Shape;
 use crate::backend::replies::{Description, StatementId};
+use crate::backend::settings::Settings;
 use crate::sql::traces::{Traces, traces};
 
 /// Entries of [`Interned`] after which the unused ones are thrown out.
@@ -20,8 +21,8 @@ pub struct Prepared {
     pub tail: Arc<[u8]>,
     /// A server took it once. A later Parse of the same needs no server: where it fails after all, its Bind says so.
     proven: AtomicBool,
-    /// What some client was told of its parameters and columns.
-    description: OnceLock<Description>,
+    /// What some client was told of its parameters and columns, and its settings then.
+    description: OnceLock<(Arc<Settings>, Description)>,
     /// What it may leave behind on its server.
     traces: Option<Box<Traces>>,
     /// Of a sharded database: how it runs.
@@ -55,9 +56,11 @@ impl Prepared {
             .unwrap_or_default()
     }
 
+    /// What clients were told that read it as one with these settings does.
     #[must_use]
-    pub fn description(&self) -> Option<Description> {
-        self.description.get().copied()
+    pub fn description(&self, settings: &Settings) -> Option<Description> {
+        let (under, told) = self.description.get()?;
+        under.reads_as(settings).then_some(*told)
     }
 
     #[must_use]
@@ -138,6 +141,8 @@ pub struct Statements {
     unnamed: Option<StatementId>,
     unnamed_traces: Option<Box<Traces>>,
     unnamed_description: Option<Description>,
+    /// What this client was told of statements that it named.
+    told: HashMap<StatementId, Description>,
     /// Names whose Parse was not answered yet.
     unconfirmed: Vec<(Box<[u8]>, Arc<Prepared>)>,
     /// Names whose Close was not answered yet.
@@ -156,11 +161,18 @@ impl Statements {
     }
 
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        self.named.remove(name).is_some()
+        match self.named.remove(name) {
+            Some(prepared) => {
+                self.told.remove(&prepared.id);
+                true
+            }
+            None => false,
+        }
     }
 
     pub fn clear(&mut self) {
         self.named.clear();
+        self.told.clear();
         self.unnamed = None;
     }
 
@@ -217,14 +229,43 @@ impl Statements {
         self.unnamed_description
     }
 
-    /// The client was told what this statement is. `false`: another client was told something else of the same text.
-    pub fn described(&mut self, id: StatementId, told: Description) -> bool {
+    /// What holds of a named statement, for this client was told so. In doubt what others were told, for they may use the
+    /// same server, unless the `transaction` reads statements in a way of its own.
+    #[must_use]
+    pub fn description(
+        &self,
+        prepared: &Prepared,
+        settings: &Settings,
+        transaction: bool,
+    ) -> Option<Description> {
+        let told = self.told.get(&prepared.id).copied();
+        told.or_else(|| prepared.description(settings).filter(|_| !transaction))
+    }
+
+    /// The client was told what this statement is. `false`: another client that reads it in the same way was told
+    /// something else of the same text.
+    pub fn described(
+        &mut self,
+        id: StatementId,
+        told: Description,
+        settings: &Arc<Settings>,
+        transaction: bool,
+    ) -> bool {
         if self.unnamed == Some(id) {
             self.unnamed_description = Some(told);
             return true;
         }
-        let prepared = self.named.values().find(|prepared| prepared.id == id);
-        prepared.is_none_or(|prepared| *prepared.description.get_or_init(|| told) == told)
+        let Some(prepared) = self.named.values().find(|prepared| prepared.id == id) else {
+            return true;
+        };
+        self.told.insert(id, told);
+        if transaction {
+            return true;
+        }
+        let described = prepared
+            .description
+            .get_or_init(|| (Arc::clone(settings), told));
+        described.1 == told || !described.0.reads_as(settings)
     }
 
     /// The server refused to parse these.
@@ -247,6 +288,7 @@ impl Statements {
     /// A Close that may be skipped: see [`Statements::reopen`].
     pub fn close(&mut self, name: &[u8]) {
         if let Some((name, prepared)) = self.named.remove_entry(name) {
+            self.told.remove(&prepared.id);
             self.closed.push((name, prepared));
         }
     }
