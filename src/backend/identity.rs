@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::connect::{self, Encryption, ServerAddress};
@@ -18,6 +18,8 @@ pub struct Identity {
     key: Vec<u8>,
     /// Cancel requests under way; the server serves nobody else until they arrived.
     cancels: AtomicU32,
+    /// One was sent, and may still hit what is run next.
+    doubtful: AtomicBool,
 }
 
 impl fmt::Debug for Identity {
@@ -42,14 +44,27 @@ impl Identity {
             pid,
             key,
             cancels: AtomicU32::new(0),
+            doubtful: AtomicBool::new(false),
         })
     }
 
     /// Marks a cancel request as under way. The borrower calls it while the server is surely its own.
     #[must_use]
     pub fn begin_cancel(self: &Arc<Self>) -> Cancel {
+        self.doubtful.store(true, Ordering::Release);
         self.cancels.fetch_add(1, Ordering::AcqRel);
         Cancel(Arc::clone(self))
+    }
+
+    /// A cancel request was sent since the last call of [`Identity::is_sure_again`].
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
+    /// To be called when no request is under way, before a statement is run that it may hit.
+    pub fn is_sure_again(&self) {
+        self.doubtful.store(false, Ordering::Release);
     }
 
     #[must_use]

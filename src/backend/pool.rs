@@ -407,9 +407,8 @@ impl Pool {
     }
 
     fn take_back(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
-        if server.identity().is_being_cancelled() {
-            self.background
-                .spawn(give_back_after_cancel(Arc::clone(self), server));
+        if server.identity().is_doubtful() {
+            tokio::spawn(take_back_after_cancel(Arc::clone(self), server));
             return;
         }
         server.touch(now);
@@ -546,12 +545,19 @@ impl Pool {
     }
 }
 
-async fn give_back_after_cancel(pool: Arc<Pool>, server: Box<Server>) {
+/// The server was signalled when the request has ended, but may not have looked at the signal yet: then it hits a
+/// statement that does no harm.
+async fn take_back_after_cancel(pool: Arc<Pool>, mut server: Box<Server>) {
     // The canceller closes its connection when the signal was sent, and is bounded in time itself.
     while server.identity().is_being_cancelled() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    pool.offer(server);
+    server.identity().is_sure_again();
+    let limit = pool.settings.connect_timeout;
+    let absorbed = tokio::time::timeout(limit, server.run_hidden(b"SELECT 1")).await;
+    if matches!(absorbed, Ok(Ok(_))) && server.is_idle() {
+        pool.take_back(server, Instant::now());
+    }
 }
 
 /// Looks after the idle connections of a pool for as long as there is one.

@@ -138,6 +138,7 @@ impl Session {
         };
         let mut all = own.unwrap_or_default();
         all.add(&used);
+        all.runs_later(text);
         Some(all)
     }
 
@@ -439,6 +440,10 @@ impl Session {
         } else {
             Arc::new(wanted)
         };
+        if !held.server.settings.reads_as(&read) {
+            // Whatever changed them, what was prepared before was read in another way.
+            held.server.forgets_all();
+        }
         held.server.settings = if read == *self.settings {
             Arc::clone(&self.settings)
         } else {

@@ -77,7 +77,9 @@ impl Activity {
             !limit.is_zero() && u128::from(elapsed) >= limit.as_millis()
         };
         let timeouts = &self.timeouts;
-        if begun > 0 && over(timeouts.transaction, now.saturating_sub(begun)) {
+        // Who waits for a server has the time of the queue.
+        let waits = is(Phase::Waiting);
+        if !waits && begun > 0 && over(timeouts.transaction, now.saturating_sub(begun)) {
             return Some(Overdue::Transaction);
         }
         if is(Phase::Query) && over(timeouts.query, elapsed) {
@@ -223,7 +225,11 @@ mod tests {
             judge(Phase::InTransaction, 2_001),
             Some(Overdue::IdleInTransaction)
         );
-        assert_eq!(judge(Phase::Waiting, 10_001), Some(Overdue::Transaction));
+        assert_eq!(judge(Phase::Waiting, 10_001), None);
+        assert_eq!(
+            judge(Phase::InTransaction, 10_001),
+            Some(Overdue::Transaction)
+        );
         assert_eq!(judge(Phase::Cancelling, 5_001), Some(Overdue::Cancel));
     }
 

@@ -94,6 +94,7 @@ pub fn traces(text: &[u8]) -> Option<Box<Traces>> {
         }
     }
     traces.asks |= traces.words(text);
+    traces.runs_later(text);
     if traces.asks && !plain {
         traces.listens = listen::channels(text);
     }
@@ -124,6 +125,13 @@ pub fn body_traces(body: &[u8]) -> Traces {
 }
 
 impl Traces {
+    /// PREPARE runs nothing yet, so no setting changes by it.
+    pub fn runs_later(&mut self, text: &[u8]) {
+        if is_single(text, true) && matches!(verb(text), Verb::Prepare { .. }) {
+            self.rereads.clear();
+        }
+    }
+
     /// What either of them may leave.
     pub fn add(&mut self, other: &Traces) {
         fn join(these: &mut Vec<String>, those: &[String]) {
