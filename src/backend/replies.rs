@@ -22,8 +22,8 @@ use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 pub use alias::Alias;
 pub use expect::Expect;
 use muted::Muted;
-pub use promise::Description;
 use promise::Descriptions;
+pub use promise::{Description, description_in};
 
 /// The longest message that is held back until it is complete; longer ones are judged by their header.
 const WHOLE_BYTES_MAX: usize = 16 * 1024;

@@ -90,6 +90,9 @@ pub struct Server {
     has_others: bool,
     /// Statements that the server refused to parse, for the session that sent them.
     failed_parses: Vec<StatementId>,
+    /// The client that had it last, and whether it may know values of sequences that others asked for.
+    session: i32,
+    foreign_sequences: bool,
     /// Whose text the unnamed statement is.
     pub unnamed: Option<StatementId>,
     /// When it is too old to be lent again; `None`: never.
@@ -133,6 +136,8 @@ impl Server {
             prepared: VecDeque::new(),
             has_others: false,
             failed_parses: Vec::new(),
+            session: 0,
+            foreign_sequences: false,
             unnamed: None,
             expires,
             taken: now,
@@ -181,6 +186,23 @@ impl Server {
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.channel.unsent_bytes()
+    }
+
+    /// A client of this process id has borrowed it.
+    pub fn is_lent_to(&mut self, session: i32) {
+        let before = std::mem::replace(&mut self.session, session);
+        self.foreign_sequences |= before != session && before != 0;
+    }
+
+    #[must_use]
+    pub fn has_foreign_sequences(&self) -> bool {
+        self.foreign_sequences
+    }
+
+    /// Makes it forget the values that sequences gave.
+    pub fn forget_sequences(&mut self) {
+        self.foreign_sequences = false;
+        self.send_hidden_query(b"DISCARD SEQUENCES");
     }
 
     /// Appends a whole message and what it will be answered with.

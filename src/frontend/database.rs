@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::backend::pools::Pools;
@@ -37,6 +37,8 @@ pub struct Database {
     /// Counts the statements that any shard can answer.
     turns: AtomicU16,
     pub(super) leavers: Leavers,
+    /// Some client has asked for the last value of a sequence.
+    sequences: AtomicBool,
     pool_settings: Arc<PoolSettings>,
     user_pool_settings: BTreeMap<UserName, Arc<PoolSettings>>,
 }
@@ -59,9 +61,19 @@ impl Database {
             plans: Plans::default(),
             turns: AtomicU16::new(0),
             leavers: Leavers::default(),
+            sequences: AtomicBool::new(false),
             pool_settings,
             user_pool_settings,
         }
+    }
+
+    /// Notes that a client asks for the last value of a sequence; whether that was known.
+    pub(super) fn asks_for_sequences(&self) -> bool {
+        self.sequences.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn uses_sequences(&self) -> bool {
+        self.sequences.load(Ordering::Relaxed)
     }
 
     /// Looks again for the functions that leave session state.

@@ -7,7 +7,7 @@
 //! little. Most databases have no such names, and nothing is looked for there.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +66,10 @@ pub struct Leavers {
     /// There is any name: read for every statement, so that the lock is not.
     any: AtomicBool,
     stale: AtomicBool,
+    /// Sessions that define something which is not read yet.
+    defining: AtomicUsize,
+    /// Changes whenever something may have become known.
+    version: AtomicU64,
     reading: tokio::sync::Mutex<()>,
     /// Transactions that had run when the names were read in the background last.
     transactions: AtomicU64,
@@ -95,10 +99,38 @@ impl Leavers {
         self.known().is_some()
     }
 
-    /// Whether there is any name.
+    /// Whether there is any name, or may be one.
     #[must_use]
     pub fn has_any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
+        self.any.load(Ordering::Relaxed) || self.defining.load(Ordering::Acquire) > 0
+    }
+
+    /// A session is about to define something: until it was read, any statement may use it.
+    pub fn begin_to_define(&self) {
+        self.defining.fetch_add(1, Ordering::AcqRel);
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It was read, or the session has gone.
+    pub fn end_to_define(&self) {
+        self.defining.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A text that was judged under another version is to be judged again.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// All custom settings that any of them sets.
+    #[must_use]
+    pub fn custom(&self) -> Vec<String> {
+        let known = self.known();
+        let names = known.iter().flat_map(|names| {
+            let everywhere = names.everywhere.iter();
+            names.traces.iter().chain(everywhere)
+        });
+        names.flat_map(|traces| traces.custom.clone()).collect()
     }
 
     fn known(&self) -> Option<Arc<Names>> {
@@ -112,11 +144,15 @@ impl Leavers {
         if !self.has_any() {
             return None;
         }
-        let names = self.known()?;
-        let mut all = names.everywhere.clone();
-        for found in names.finder.find_overlapping_iter(text) {
-            if let Some(traces) = names.traces.get(found.pattern().as_usize()) {
-                all.get_or_insert_with(Traces::default).add(traces);
+        let mut all = (self.defining.load(Ordering::Acquire) > 0).then(|| body_traces(b""));
+        if let Some(names) = self.known() {
+            if let Some(everywhere) = &names.everywhere {
+                all.get_or_insert_with(Traces::default).add(everywhere);
+            }
+            for found in names.finder.find_overlapping_iter(text) {
+                if let Some(traces) = names.traces.get(found.pattern().as_usize()) {
+                    all.get_or_insert_with(Traces::default).add(traces);
+                }
             }
         }
         all
@@ -140,6 +176,7 @@ impl Leavers {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             *known = Some(Arc::new(names));
             self.any.store(any, Ordering::Release);
+            self.version.fetch_add(1, Ordering::AcqRel);
         }
         Ok(aside)
     }
@@ -239,8 +276,10 @@ async fn objects(
     pattern: &str,
     aside: &mut Vec<u8>,
 ) -> Result<Option<Vec<(String, String)>>, Lost> {
-    // Whatever the client's search_path is, it shall not decide which operators this uses.
+    // Whatever the client's search_path is, it shall not decide which operators this uses, nor its time-out whether all
+    // clients know what was defined.
     let mut text = b"SELECT pg_catalog.set_config('search_path', 'pg_catalog', true);\
+        SELECT pg_catalog.set_config('statement_timeout', '0', true);\
         SELECT DISTINCT name, source FROM ("
         .to_vec();
     text.extend_from_slice(OBJECTS.as_bytes());

@@ -143,13 +143,16 @@ impl Session {
             if entry.is_cut_off() {
                 return Poll::Ready(End::OutOfTime);
             }
-            // In the middle of something that waits for a server which says nothing any more.
-            if timed
-                && let Some(overdue @ (Overdue::Cancel | Overdue::Transaction)) = entry.overdue()
-            {
-                return Poll::Ready(End::Overdue(overdue));
+            if let Poll::Ready(end) = work.as_mut().poll(cx) {
+                return Poll::Ready(end);
             }
-            work.as_mut().poll(cx)
+            // In the middle of something that waits for a server which says nothing any more, and does not look itself.
+            match entry.overdue() {
+                Some(overdue @ (Overdue::Cancel | Overdue::Transaction)) if timed => {
+                    Poll::Ready(End::Overdue(overdue))
+                }
+                _ => Poll::Pending,
+            }
         })
         .await
     }
@@ -424,6 +427,10 @@ impl Session {
             Some(server) => server,
             None => Box::pin(self.wait_for_server(pool)).await?,
         };
+        server.is_lent_to(self.entry.pid);
+        if self.database.uses_sequences() && server.has_foreign_sequences() {
+            server.forget_sequences();
+        }
         // What looks at the server's parameters next must find this client's.
         let waits = self.may_listen() || self.is_to_restore();
         if !waits && server.adopt_at_once(&self.settings) {
@@ -610,6 +617,10 @@ impl Session {
                 End::Overdue(overdue) => self.say_last(&SessionError::Overdue(*overdue)).await,
                 End::Left | End::Broken(_) | End::Cut(_) => {}
             }
+        }
+        if self.defines() {
+            self.database.leavers.set_stale();
+            self.ends_defining();
         }
         let remains = self.remains();
         if let Some(held) = self.held.take() {

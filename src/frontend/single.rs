@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::session::{Held, Session};
 use super::state::{DEALLOCATE_SCRAP, drops_statements};
+use super::statements::Prepared;
 use super::transaction::Transaction;
 use super::trouble::{SessionError, Trouble};
-use crate::backend::replies::{Alias, Expect};
+use crate::backend::replies::{Alias, Description, Expect, description_in};
 use crate::backend::server::{StatementName, statement_name};
 use crate::config::{OnSessionState, PoolMode};
 use crate::names::ShardId;
@@ -18,7 +19,7 @@ use crate::sql::scan::{Verb, verb};
 use crate::sql::traces::{Traces, traces};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, server_header};
 
 pub(super) const ONLY: ShardId = ShardId(0);
 
@@ -139,6 +140,7 @@ impl Session {
                 return self.query_without_server(text);
             }
         }
+        let version = self.database.leavers.version();
         if self.notice_text(text) {
             let mut answer = Vec::new();
             let tag = match only_verb(text) {
@@ -155,9 +157,12 @@ impl Session {
             self.answer(answer);
             return Ok(());
         }
+        self.check_sequences()?;
         if self.may_listen() {
             Box::pin(self.listen_ahead(text)).await?;
         }
+        self.hold(ONLY).await?;
+        self.judge_again(text, version);
         let rereads = std::mem::take(&mut self.rereads);
         let held = self.hold(ONLY).await?;
         if rereads {
@@ -347,9 +352,46 @@ impl Session {
         let promised = self
             .statements
             .description(prepared, &self.settings, self.state.reread);
+        if let Some(told) = promised
+            && self.pinned.is_some()
+            && !held.server.knows(prepared.id)
+        {
+            let prepared = Arc::clone(prepared);
+            return Box::pin(self.prepare_as_told(&prepared, told)).await;
+        }
         Ok(held
             .server
             .ensure(prepared.id, &prepared.tail, false, promised, answers))
+    }
+
+    /// Prepares a statement anew on a server that the session must not lose, and waits for what it is: it has to be what
+    /// the client was told.
+    async fn prepare_as_told(
+        &mut self,
+        prepared: &Prepared,
+        told: Description,
+    ) -> Result<StatementName, Trouble> {
+        self.settle().await?;
+        let Held { server, .. } = self.hold(ONLY).await?;
+        let end = if server.replies.unsynced() {
+            encode::FLUSH
+        } else {
+            encode::SYNC
+        };
+        server.send_describe(prepared.id, &prepared.tail, end);
+        let answer = server.ask().await?;
+        if let Some(header) = server_header(&answer)?.filter(|header| header.tag == b'E') {
+            // It cannot be prepared any more, for its table is gone.
+            let error = answer.get(..header.frame_bytes).unwrap_or_default();
+            return Err(Trouble::Relay(error.to_vec()));
+        }
+        if description_in(&answer)? == Some(told) {
+            return Ok(statement_name(prepared.id));
+        }
+        if server.knows(prepared.id) {
+            server.unlearn(prepared.id);
+        }
+        Err(SessionError::ResultTypeChanged.into())
     }
 
     /// A statement that can only be the end of a failed transaction is answered here, message by message.
@@ -369,6 +411,7 @@ impl Session {
         }
         self.overtakes();
         let mut dropped = None;
+        let version = self.database.leavers.version();
         let own = self.statements.traces(names.statement);
         let touches = own.is_some() || self.database.leavers.has_any();
         if touches {
@@ -386,7 +429,12 @@ impl Session {
             let text = self.statements.text(names.statement).map(<[u8]>::to_vec);
             Box::pin(self.listen_ahead(&text.unwrap_or_default())).await?;
         }
+        self.check_sequences()?;
         self.hold(ONLY).await?;
+        if self.database.leavers.version() != version {
+            let text = self.statements.text(names.statement).map(<[u8]>::to_vec);
+            self.judge_again(&text.unwrap_or_default(), version);
+        }
         if touches {
             self.forget_foreign_sequences();
             self.mute_parameters();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::session::{Held, SESSION_MODE, Session};
 use super::single::{ONLY, only_verb};
-use super::trouble::Trouble;
+use super::trouble::{SessionError, Trouble};
 use crate::backend::replies::Expect;
 use crate::backend::rescue::Remains;
 use crate::backend::settings::{Settings, changes_reading, literal};
@@ -84,12 +84,14 @@ pub(super) struct SessionState {
     overtaken: bool,
     /// Settings that were reset and have a start-up value; set behind the next Query or Sync.
     restore: Vec<u8>,
-    /// The transaction at hand has changed how statements are read, if only for itself.
+    /// The transaction at hand has changed by name how statements are read, if only for itself.
     pub(super) reread: bool,
     /// A statement of PREPARE was read under other settings than those in force.
     misread: bool,
     /// The client was told that its session keeps its server.
     told: bool,
+    /// The server at hand may, and the client asks for them.
+    in_doubt: bool,
     /// The next server may know values of sequences that it gave to others.
     foreign_sequences: bool,
     /// Channels that the next text may listen to.
@@ -202,6 +204,26 @@ impl Session {
         prepared.is_some_and(|prepared| !leaves(prepared.as_bytes())) && !leaves(text)
     }
 
+    pub(super) fn defines(&self) -> bool {
+        self.state.defines
+    }
+
+    /// What the session defined is known to all, or read by whoever comes next.
+    pub(super) fn ends_defining(&mut self) {
+        if std::mem::take(&mut self.state.defines) {
+            self.database.leavers.end_to_define();
+        }
+    }
+
+    /// To be called when a server is held at last: what a text uses may be known since it was judged.
+    pub(super) fn judge_again(&mut self, text: &[u8], version: u64) {
+        if self.database.leavers.version() != version
+            && let Some(used) = self.database.leavers.traces(text)
+        {
+            self.note(&used);
+        }
+    }
+
     /// What drops the statements of the session on its server drops the client's.
     pub(super) fn drop_statements_by(&mut self, statement: &[u8]) {
         let drops = match verb(statement) {
@@ -225,7 +247,12 @@ impl Session {
     pub(super) fn note(&mut self, traces: &Traces) {
         let state = &mut self.state;
         state.asks |= traces.asks;
-        state.defines |= traces.defines;
+        if traces.defines && self.pinned == Some(SESSION_MODE) {
+            // It is not asked afterwards: others read it.
+            self.database.leavers.set_stale();
+        } else if traces.defines && !std::mem::replace(&mut state.defines, true) {
+            self.database.leavers.begin_to_define();
+        }
         state.custom.extend(traces.custom.iter().cloned());
         if self.pinned != Some(SESSION_MODE) {
             state.wanted.clone_from(&traces.listens);
@@ -235,11 +262,9 @@ impl Session {
                 .restore
                 .extend_from_slice(&state.startup.restored(name));
         }
-        let changes = |name: &String| name.is_empty() || changes_reading(name.as_bytes());
-        if traces.rereads.iter().any(changes) {
-            self.rereads = true;
-            self.state.reread = true;
-        }
+        let changes = |name: &String| changes_reading(name.as_bytes());
+        self.state.reread |= traces.rereads.iter().any(changes);
+        self.rereads |= traces.rereads.iter().any(|it| it.is_empty() || changes(it));
         self.note_sequences(traces);
         let computed = (!traces.named_by.is_empty()).then_some("set_config of a computed name");
         if let Some(cause) = traces.untold.or(computed) {
@@ -256,8 +281,23 @@ impl Session {
 
     /// To be called before a server is held for a text with these traces.
     pub(super) fn note_sequences(&mut self, traces: &Traces) {
-        self.state.foreign_sequences |=
-            traces.sequences && self.pinned.is_none() && self.held.is_none();
+        if !traces.sequences {
+            return;
+        }
+        let known = self.database.asks_for_sequences();
+        match &self.held {
+            None => self.state.foreign_sequences |= self.pinned.is_none(),
+            // Where it is known that somebody asks, every server forgets before it is lent.
+            Some(held) => self.state.in_doubt |= !known && held.server.has_foreign_sequences(),
+        }
+    }
+
+    /// Refuses to ask a server for the last value of a sequence that may be another client's.
+    pub(super) fn check_sequences(&mut self) -> Result<(), Trouble> {
+        if std::mem::take(&mut self.state.in_doubt) {
+            return Err(SessionError::ForeignSequences.into());
+        }
+        Ok(())
     }
 
     /// To be called with the server held, before a message that may ask for the last value of a sequence.
@@ -265,7 +305,7 @@ impl Session {
         if std::mem::take(&mut self.state.foreign_sequences)
             && let Some(held) = &mut self.held
         {
-            held.server.send_hidden_query(b"DISCARD SEQUENCES");
+            held.server.forget_sequences();
         }
     }
 
@@ -362,7 +402,7 @@ impl Session {
 
     /// Asks the server what is in force, and keeps it only where it must.
     pub(super) async fn read_state(&mut self) -> Result<(), Trouble> {
-        if std::mem::take(&mut self.state.defines) {
+        if self.state.defines {
             self.database.leavers.set_stale();
         }
         if self.database.leavers.is_stale()
@@ -371,6 +411,7 @@ impl Session {
             let aside = self.database.leavers.load(&mut held.server).await?;
             self.client.outbox().extend_from_slice(&aside);
         }
+        self.ends_defining();
         if !self.state.asks {
             if self.listens_through_server() {
                 return self.stop_server_listening().await;
@@ -406,9 +447,11 @@ impl Session {
 
     fn question(&self) -> String {
         let mut question = QUESTION.to_owned();
+        let used = self.database.leavers.custom();
         let followed = self.settings.names().filter(|name| name.contains('.'));
         let custom: BTreeSet<&str> = followed
             .chain(self.state.custom.iter().map(String::as_str))
+            .chain(used.iter().map(String::as_str))
             .collect();
         for name in custom {
             let mut quoted = Vec::new();

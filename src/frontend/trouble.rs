@@ -115,6 +115,8 @@ pub enum SessionError {
     ResultTypeChanged,
     #[error("a table of this statement was made after pgherd read the schema")]
     SchemaChanged,
+    #[error("the last values of sequences may be those of another client")]
+    ForeignSequences,
     #[error("transaction blocks not allowed in statement pooling mode")]
     NoTransactions,
     #[error("session state is not allowed here: {0}")]
@@ -181,9 +183,9 @@ impl Report for SessionError {
             SessionError::ResultTypeChanged
             | SessionError::NoTransactions
             | SessionError::NoSessionState(_) => SqlState::FEATURE_NOT_SUPPORTED,
-            SessionError::PortalDone(_) | SessionError::SchemaChanged => {
-                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            SessionError::PortalDone(_)
+            | SessionError::SchemaChanged
+            | SessionError::ForeignSequences => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             SessionError::Cancelled | SessionError::Overdue(Overdue::Query | Overdue::Cancel) => {
                 SqlState::QUERY_CANCELED
             }
@@ -255,6 +257,9 @@ impl Report for SessionError {
             SessionError::SchemaChanged => {
                 Some("Restart pgherd, so that it reads the schema again.".into())
             }
+            SessionError::ForeignSequences => Some(
+                "Begin the transaction again: pgherd knows now that currval and lastval are used.".into(),
+            ),
             SessionError::NoTransactions => Some(
                 "Send single statements, or set mode = \"transaction\" in [pool] or in the section of the database or user."
                     .into(),

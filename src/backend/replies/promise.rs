@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::{StatementId, WHOLE_BYTES_MAX};
 use crate::wire::decode;
-use crate::wire::frame::{FrameError, HEADER_BYTES};
+use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
 /// Parameter types, and names and types of the columns, as one number. Which table a column is of does not count.
 pub type Description = u64;
@@ -54,6 +54,28 @@ impl Descriptions {
         hasher.write_u8(tag);
         Ok(Some(hasher.finish()))
     }
+}
+
+/// The description in an answer to Describe of a statement; `None` where it has none.
+///
+/// # Errors
+/// The bytes make no sense.
+pub fn description_in(answer: &[u8]) -> Result<Option<Description>, FrameError> {
+    let mut descriptions = Descriptions::default();
+    let mut found = None;
+    let mut rest = answer;
+    while let Some(header) = server_header(rest)? {
+        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
+            break;
+        };
+        match header.tag {
+            b't' => descriptions.parameters(Some(frame)),
+            b'T' | b'n' => found = descriptions.columns(header.tag, Some(frame))?,
+            _ => {}
+        }
+        rest = behind;
+    }
+    Ok(found)
 }
 
 fn is_short(whole: &&[u8]) -> bool {
