@@ -13,7 +13,7 @@ pub enum Expect {
     /// A Query of ours: the same, and none of it is shown.
     HiddenQuery,
     /// A Query of ours that completes the one or the Sync before it: their ReadyForQuery is not shown, this one is, and
-    /// in front of it what parameters have become ([`Replies::mute_parameters`]).
+    /// in front of it what parameters have become ([`Replies::mute_parameters`](super::Replies::mute_parameters)).
     Restore,
     /// Parse, Bind and Execute, three of these, of BEGIN or what follows it, sent late. Nothing is shown. After an error
     /// the server skips what was sent behind it, and the connection is given up.
@@ -26,7 +26,7 @@ pub enum Expect {
     Part {
         first: bool,
     },
-    /// The same of an Execute. Used where [`Replies::keep_errors`] holds.
+    /// The same of an Execute. Used where [`Replies::keep_errors`](super::Replies::keep_errors) holds.
     PartExecute,
     Sync,
     HiddenSync,
