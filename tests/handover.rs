@@ -509,3 +509,42 @@ fn what_a_function_sets_is_known_to_a_query_that_waits() {
     two.query("SELECT leak()").ok();
     assert_eq!(early.query("SHOW work_mem").lines(), ["4MB"]);
 }
+
+#[test]
+fn currval_of_another_client_is_not_told_to_who_has_its_server_since_before_either() {
+    let (proxy, name) = started_with("since_before", "size = 3, reuse = \"round-robin\"", "");
+    let mut clients: Vec<_> = (0..3)
+        .map(|_| proxy.client(&name, "postgres", ""))
+        .collect();
+    // Every server has served somebody else.
+    for turn in 0..6 {
+        for text in ["BEGIN", "SELECT nextval('s')", "COMMIT"] {
+            for at in 0..3 {
+                clients[(at + turn) % 3].query(text).ok();
+            }
+        }
+    }
+    let [open, asking, keeps] = &mut clients[..] else {
+        unreachable!()
+    };
+    // One in a transaction, and one that keeps its server for another reason, while it is not known yet.
+    open.query("BEGIN").ok();
+    keeps.query("CREATE TEMP TABLE mine (a int)").ok();
+    let code = |client: &mut Client, text: &str| client.query(text).sqlstate();
+    for _ in 0..2 {
+        assert_eq!(code(keeps, "SELECT currval('s')").as_deref(), Some("55000"));
+    }
+    assert_eq!(code(open, "SELECT lastval()").as_deref(), Some("55000"));
+    open.query("ROLLBACK").ok();
+    assert_eq!(
+        code(asking, "SELECT currval('s')").as_deref(),
+        Some("55000")
+    );
+    // Who gets a value is told it.
+    for client in [open, keeps] {
+        client.query("BEGIN").ok();
+        let got = client.query("SELECT nextval('s')").lines();
+        assert_eq!(client.query("SELECT currval('s')").lines(), got);
+        client.query("COMMIT").ok();
+    }
+}

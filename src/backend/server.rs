@@ -18,7 +18,7 @@ use super::worker::with_scratch;
 use crate::config::TargetSession;
 use crate::error::{Blame, Report, SqlState};
 use crate::wire::channel::Channel;
-use crate::wire::decode;
+use crate::wire::decode::{self, Status};
 use crate::wire::encode;
 use crate::wire::frame::{FrameError, HEADER_BYTES};
 
@@ -176,6 +176,13 @@ impl Server {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.replies.idle() && self.channel.unsent_bytes() == 0 && self.held_back.is_empty()
+    }
+
+    /// It has a transaction, or owes its client something.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        let (answers, unsynced) = self.replies.owed();
+        answers > 0 || unsynced || self.replies.status != Status::Idle
     }
 
     /// Messages for the server are appended here; each needs its [`Replies::expect`].

@@ -67,9 +67,9 @@ impl Database {
         }
     }
 
-    /// Notes that a client asks for the last value of a sequence; whether that was known.
-    pub(super) fn asks_for_sequences(&self) -> bool {
-        self.sequences.swap(true, Ordering::AcqRel)
+    /// A client asks for the last value of a sequence.
+    pub(super) fn asks_for_sequences(&self) {
+        self.sequences.store(true, Ordering::Release);
     }
 
     pub(super) fn uses_sequences(&self) -> bool {

@@ -90,10 +90,10 @@ pub(super) struct SessionState {
     misread: bool,
     /// The client was told that its session keeps its server.
     told: bool,
-    /// The server at hand may, and the client asks for them.
-    in_doubt: bool,
-    /// The next server may know values of sequences that it gave to others.
+    /// The client asks for the last value of a sequence: a server that may know others' forgets them before.
     foreign_sequences: bool,
+    /// It does so in the middle of something, and the server at hand cannot forget.
+    in_doubt: bool,
     /// Channels that the next text may listen to.
     pub(super) wanted: Vec<Vec<u8>>,
     /// Channels for which its own server listens.
@@ -284,12 +284,12 @@ impl Session {
         if !traces.sequences {
             return;
         }
-        let known = self.database.asks_for_sequences();
-        match &self.held {
-            None => self.state.foreign_sequences |= self.pinned.is_none(),
-            // Where it is known that somebody asks, every server forgets before it is lent.
-            Some(held) => self.state.in_doubt |= !known && held.server.has_foreign_sequences(),
-        }
+        self.database.asks_for_sequences();
+        // From now on every server forgets before it is lent; the one at hand may be from before.
+        self.state.foreign_sequences = true;
+        let remembers =
+            |held: &Held| held.server.has_foreign_sequences() && held.server.is_at_work();
+        self.state.in_doubt |= self.held.as_ref().is_some_and(remembers);
     }
 
     /// Refuses to ask a server for the last value of a sequence that may be another client's.
@@ -302,10 +302,14 @@ impl Session {
 
     /// To be called with the server held, before a message that may ask for the last value of a sequence.
     pub(super) fn forget_foreign_sequences(&mut self) {
-        if std::mem::take(&mut self.state.foreign_sequences)
+        if self.state.foreign_sequences
             && let Some(held) = &mut self.held
+            && !held.server.is_at_work()
         {
-            held.server.forget_sequences();
+            self.state.foreign_sequences = false;
+            if held.server.has_foreign_sequences() {
+                held.server.forget_sequences();
+            }
         }
     }
 
