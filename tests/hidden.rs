@@ -26,6 +26,8 @@ const SCHEMA: &str = "
     CREATE FUNCTION in_sql(who text) RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT set_config('app.tenant', who, false); END;
     CREATE FUNCTION of_trigger() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN PERFORM outer_function('trigger'); RETURN NEW; END $$;
+    CREATE FUNCTION of_trigger_old() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM become('cascade'); RETURN OLD; END $$;
     CREATE TABLE audited (id int);
     CREATE TRIGGER audit BEFORE INSERT ON audited FOR EACH ROW EXECUTE FUNCTION of_trigger();
     CREATE VIEW becoming AS SELECT become('view') IS NULL AS nothing;
@@ -35,6 +37,15 @@ const SCHEMA: &str = "
     CREATE FUNCTION settings() RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET work_mem = '9MB'; END $$;
     CREATE FUNCTION harmless() RETURNS int LANGUAGE plpgsql AS
         $$ BEGIN UPDATE t SET id = id WHERE id = 1; RETURN 7; END $$;
+    CREATE FUNCTION declares() RETURNS int LANGUAGE plpgsql AS
+        $$ DECLARE x int := 1; BEGIN PERFORM pg_advisory_xact_lock(x); RETURN x; END $$;
+    CREATE TABLE parent (id int primary key); INSERT INTO parent SELECT generate_series(1, 9);
+    CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE); INSERT INTO child SELECT generate_series(1, 9);
+    CREATE TRIGGER audit BEFORE DELETE ON child FOR EACH ROW EXECUTE FUNCTION of_trigger_old();
+    CREATE TABLE whole (id int) PARTITION BY RANGE (id);
+    CREATE TABLE part PARTITION OF whole FOR VALUES FROM (1) TO (9);
+    CREATE TRIGGER audit BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION of_trigger();
+    CREATE FUNCTION by_default(x text DEFAULT set_config('app.tenant', 'argument', false)) RETURNS text LANGUAGE sql AS 'SELECT x';
     CREATE FUNCTION numbered(a int, b int) RETURNS bool LANGUAGE plpgsql AS
         $$ BEGIN PERFORM set_config('app.tenant', 'operator', false); RETURN true; END $$;
 ";
@@ -72,6 +83,12 @@ fn what_functions_and_triggers_set_is_seen_by_their_client_alone() {
         ("SELECT in_sql('erin')", "erin"),
         ("INSERT INTO audited VALUES (1)", "trigger"),
         ("COPY audited FROM PROGRAM 'echo 5'", "trigger"),
+        (
+            "DELETE FROM parent WHERE id = (SELECT min(id) FROM parent)",
+            "cascade",
+        ),
+        ("INSERT INTO whole VALUES (1)", "trigger"),
+        ("SELECT by_default()", "argument"),
         ("SELECT * FROM becoming", "view"),
         ("INSERT INTO with_default VALUES (1)", "default"),
         ("DO $$ BEGIN PERFORM become('do'); END $$", "do"),

@@ -38,6 +38,12 @@ const ENCODING: &str = "client_encoding";
 const ROLE: &str = "role";
 const AUTHORIZATION: &str = "session_authorization";
 
+/// Whether such a setting is named anywhere in a text in lower case.
+#[must_use]
+pub fn names_reading(text: &str) -> bool {
+    READING.iter().any(|name| text.contains(name))
+}
+
 /// Whether statements are read in another way under another value of this setting.
 #[must_use]
 pub fn changes_reading(name: &[u8]) -> bool {

@@ -7,6 +7,7 @@
 //! little. Most databases have no such names, and nothing is looked for there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use aho_corasick::AhoCorasick;
 use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
-use crate::backend::settings::literal;
+use crate::backend::settings::{literal, names_reading};
 use crate::backend::worker::Worker;
 use crate::sql::traces::{Traces, body_traces};
 use crate::wire::decode;
@@ -25,12 +26,15 @@ use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 /// How often the names are read again.
 pub const RELOAD: Duration = Duration::from_secs(30);
 
+/// Times that the server is asked, since a late cancel request may hit the question.
+const TRIES_MAX: usize = 3;
+
 /// A chain of functions that call each other is followed so far.
 const ROUNDS_MAX: usize = 16;
 
 /// Sources that may leave something, as a regular expression of PostgreSQL, without regard to case. A command counts
 /// where a statement can begin, or in a string that is executed: `UPDATE t SET` shall not.
-const LEAVES: &str = r"set_config|advisory|setseed|dblink|currval|lastval|pg_temp|with\s+hold|\mtemp(orary)?\s|(^|;|'|\$|\mbegin\M|\mthen\M|\melse\M|\mloop\M)\s*(set|reset|discard|prepare|listen|load|deallocate|declare)\M";
+const LEAVES: &str = r"set_config|advisory(?!_xact)|setseed|dblink|currval|lastval|pg_temp|with\s+hold|\mtemp(orary)?\s|(^|;|'|\$|\mbegin\M|\mthen\M|\melse\M|\mloop\M)\s*(set|reset|discard|prepare|listen|load|deallocate)\M";
 
 /// Every object that users define and that runs code: its name, and what it runs.
 const OBJECTS: &str = r"
@@ -38,6 +42,8 @@ SELECT p.proname::text, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_la
  WHERE l.lanname NOT IN ('internal', 'c') AND p.prosrc <> ''
 UNION ALL SELECT p.proname, pg_catalog.pg_get_functiondef(p.oid) FROM pg_catalog.pg_proc p
  WHERE p.prokind IN ('f', 'p') AND p.prosrc = '' AND p.oid >= 16384
+UNION ALL SELECT p.proname, pg_catalog.pg_get_expr(p.proargdefaults, 0) FROM pg_catalog.pg_proc p
+ WHERE p.proargdefaults IS NOT NULL AND p.oid >= 16384
 UNION ALL SELECT p.proname, a.aggtransfn::text || ' ' || a.aggfinalfn::text FROM pg_catalog.pg_aggregate a
  JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid WHERE p.oid >= 16384
 UNION ALL SELECT c.relname, f.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
@@ -53,6 +59,12 @@ UNION ALL SELECT c.relname, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polreli
  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
 UNION ALL SELECT c.relname, pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i
  JOIN pg_catalog.pg_class c ON c.oid = i.indrelid WHERE c.oid >= 16384 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+UNION ALL SELECT p.relname, c.relname FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class p ON p.oid = k.confrelid
+ JOIN pg_catalog.pg_class c ON c.oid = k.conrelid WHERE k.contype = 'f'
+ AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))
+UNION ALL SELECT p.relname, c.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+ JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+UNION ALL SELECT '', t.typdefault FROM pg_catalog.pg_type t WHERE t.typtype = 'd' AND t.typdefault IS NOT NULL
 UNION ALL SELECT '', o.oprcode::text FROM pg_catalog.pg_operator o WHERE o.oid >= 16384
 UNION ALL SELECT '', c.castfunc::regproc::text FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND c.castfunc <> 0
 UNION ALL SELECT '', e.evtfoid::regproc::text FROM pg_catalog.pg_event_trigger e
@@ -66,6 +78,8 @@ pub struct Leavers {
     /// There is any name: read for every statement, so that the lock is not.
     any: AtomicBool,
     stale: AtomicBool,
+    /// They could not be read.
+    unread: AtomicBool,
     /// Sessions that define something which is not read yet.
     defining: AtomicUsize,
     /// Changes whenever something may have become known.
@@ -102,7 +116,12 @@ impl Leavers {
     /// Whether there is any name, or may be one.
     #[must_use]
     pub fn has_any(&self) -> bool {
-        self.any.load(Ordering::Relaxed) || self.defining.load(Ordering::Acquire) > 0
+        self.any.load(Ordering::Relaxed) || self.is_in_doubt()
+    }
+
+    /// There may be names that are not known.
+    fn is_in_doubt(&self) -> bool {
+        self.defining.load(Ordering::Acquire) > 0 || self.unread.load(Ordering::Relaxed)
     }
 
     /// A session is about to define something: until it was read, any statement may use it.
@@ -144,13 +163,15 @@ impl Leavers {
         if !self.has_any() {
             return None;
         }
-        let mut all = (self.defining.load(Ordering::Acquire) > 0).then(|| body_traces(b""));
+        let mut all = self.is_in_doubt().then(|| body_traces(b""));
         if let Some(names) = self.known() {
             if let Some(everywhere) = &names.everywhere {
                 all.get_or_insert_with(Traces::default).add(everywhere);
             }
             for found in names.finder.find_overlapping_iter(text) {
-                if let Some(traces) = names.traces.get(found.pattern().as_usize()) {
+                if is_word(text, found.range())
+                    && let Some(traces) = names.traces.get(found.pattern().as_usize())
+                {
                     all.get_or_insert_with(Traces::default).add(traces);
                 }
             }
@@ -166,33 +187,45 @@ impl Leavers {
         if !stale && self.is_loaded() {
             return Ok(Vec::new());
         }
-        self.load_anew(server).await
+        let mut aside = Vec::new();
+        for _ in 0..TRIES_MAX {
+            if self.read_anew(server, &mut aside).await? {
+                return Ok(aside);
+            }
+        }
+        // Until the next time in the background anything may leave something.
+        self.unread.store(true, Ordering::Release);
+        Ok(aside)
     }
 
-    async fn load_anew(&self, server: &mut Server) -> Result<Vec<u8>, Lost> {
-        let mut aside = Vec::new();
-        if let Some(names) = read(server, &mut aside).await? {
-            let any = !names.traces.is_empty() || names.everywhere.is_some();
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = Some(Arc::new(names));
-            self.any.store(any, Ordering::Release);
-            self.version.fetch_add(1, Ordering::AcqRel);
-        }
-        Ok(aside)
+    /// `false`: the server answered with an error.
+    async fn read_anew(&self, server: &mut Server, aside: &mut Vec<u8>) -> Result<bool, Lost> {
+        let Some(names) = read(server, aside).await? else {
+            return Ok(false);
+        };
+        let any = !names.traces.is_empty() || names.everywhere.is_some();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(Arc::new(names));
+        self.any.store(any, Ordering::Release);
+        self.unread.store(false, Ordering::Release);
+        self.version.fetch_add(1, Ordering::AcqRel);
+        Ok(true)
     }
 
     /// Reads the names again, on a connection of this pool that no client has, where something was run since the last
     /// time.
     pub async fn refresh(&self, pool: &Arc<Pool>) {
         let transactions = pool.metrics.transactions.count();
-        if self.transactions.swap(transactions, Ordering::Relaxed) == transactions {
+        let before = self.transactions.swap(transactions, Ordering::Relaxed);
+        if before == transactions && !self.unread.load(Ordering::Acquire) {
             return;
         }
         // No worker's connection: the next one who borrows it moves it.
         let nobody = Worker::new(usize::MAX - 1);
         if let Ok(mut server) = pool.checkout(&nobody, RELOAD).await {
             let _reading = self.reading.lock().await;
-            let loaded = tokio::time::timeout(RELOAD, self.load_anew(&mut server)).await;
+            let aside = &mut Vec::new();
+            let loaded = tokio::time::timeout(RELOAD, self.read_anew(&mut server, aside)).await;
             if matches!(loaded, Ok(Ok(_))) {
                 self.transactions.fetch_add(1, Ordering::Relaxed);
                 pool.give_back(server);
@@ -211,7 +244,7 @@ async fn read(server: &mut Server, aside: &mut Vec<u8>) -> Result<Option<Names>,
         let mut new = BTreeMap::new();
         for (name, source) in objects {
             let traces = if round == 0 {
-                body_traces(source.as_bytes())
+                traces_of_body(&source)
             } else {
                 let mut traces = Traces::default();
                 let source = source.to_lowercase();
@@ -256,6 +289,29 @@ async fn read(server: &mut Server, aside: &mut Vec<u8>) -> Result<Option<Names>,
         },
         Err(_) => return Ok(None),
     }))
+}
+
+/// Not a part of a longer name.
+fn is_word(text: &[u8], found: Range<usize>) -> bool {
+    let goes_on = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
+        })
+    };
+    let before = found.start.checked_sub(1).and_then(|at| text.get(at));
+    !goes_on(before) && !goes_on(text.get(found.end))
+}
+
+/// What a body may leave. Statements are read in another way only where it names such a setting, or puts together what
+/// it runs.
+fn traces_of_body(source: &str) -> Traces {
+    let mut traces = body_traces(source.as_bytes());
+    let source = source.to_lowercase();
+    let unknown = ["execute", "all"].iter().any(|word| source.contains(word));
+    if !unknown && traces.untold.is_none() && !names_reading(&source) {
+        traces.rereads.clear();
+    }
+    traces
 }
 
 /// A name as a regular expression.
@@ -318,4 +374,43 @@ fn rows(answer: &[u8], aside: &mut Vec<u8>) -> Result<Option<Vec<(String, String
         rest = behind;
     }
     Ok(Some(rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_counts_as_a_whole_word() {
+        for (text, expected) in [
+            ("SELECT become(1)", true),
+            ("SELECT \"become\"(1)", true),
+            ("SELECT public.become", true),
+            ("become", true),
+            ("SELECT becomes(1)", false),
+            ("SELECT will_become(1)", false),
+            ("SELECT \u{fc}become", false),
+        ] {
+            let at = text.find("become").unwrap();
+            assert_eq!(is_word(text.as_bytes(), at..at + 6), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_body_prepares_is_read_anew_only_where_it_may_be_read_otherwise() {
+        for (body, rereads) in [
+            (
+                "BEGIN PERFORM set_config('app.tenant', who, false); END",
+                false,
+            ),
+            ("BEGIN SET TimeZone = 'UTC'; END", true),
+            ("BEGIN PERFORM set_config(name, value, false); END", true),
+            ("BEGIN EXECUTE command; END", true),
+            ("BEGIN RESET ALL; END", true),
+        ] {
+            let traces = traces_of_body(body);
+            assert!(traces.asks, "{body}");
+            assert_eq!(!traces.rereads.is_empty(), rereads, "{body}");
+        }
+    }
 }

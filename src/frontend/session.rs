@@ -147,12 +147,12 @@ impl Session {
                 return Poll::Ready(end);
             }
             // In the middle of something that waits for a server which says nothing any more, and does not look itself.
-            match entry.overdue() {
-                Some(overdue @ (Overdue::Cancel | Overdue::Transaction)) if timed => {
-                    Poll::Ready(End::Overdue(overdue))
-                }
-                _ => Poll::Pending,
+            if timed
+                && let Some(overdue @ (Overdue::Cancel | Overdue::Transaction)) = entry.overdue()
+            {
+                return Poll::Ready(End::Overdue(overdue));
             }
+            Poll::Pending
         })
         .await
     }
@@ -618,10 +618,7 @@ impl Session {
                 End::Left | End::Broken(_) | End::Cut(_) => {}
             }
         }
-        if self.defines() {
-            self.database.leavers.set_stale();
-            self.ends_defining();
-        }
+        self.leaves_definitions();
         let remains = self.remains();
         if let Some(held) = self.held.take() {
             self.entry.gave_back();

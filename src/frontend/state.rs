@@ -204,22 +204,29 @@ impl Session {
         prepared.is_some_and(|prepared| !leaves(prepared.as_bytes())) && !leaves(text)
     }
 
-    pub(super) fn defines(&self) -> bool {
-        self.state.defines
-    }
-
-    /// What the session defined is known to all, or read by whoever comes next.
-    pub(super) fn ends_defining(&mut self) {
+    /// What the session defined was read.
+    fn ends_defining(&mut self) {
         if std::mem::take(&mut self.state.defines) {
             self.database.leavers.end_to_define();
         }
     }
 
+    /// What the session may have defined is read by whoever comes next.
+    pub(super) fn leaves_definitions(&mut self) {
+        if self.state.defines {
+            self.database.leavers.set_stale();
+            self.ends_defining();
+        }
+    }
+
     /// To be called when a server is held at last: what a text uses may be known since it was judged.
     pub(super) fn judge_again(&mut self, text: &[u8], version: u64) {
-        if self.database.leavers.version() != version
-            && let Some(used) = self.database.leavers.traces(text)
-        {
+        if self.database.leavers.version() == version {
+            return;
+        }
+        // Also of what it uses by another name, such as EXECUTE.
+        self.state.asks = true;
+        if let Some(used) = self.database.leavers.traces(text) {
             self.note(&used);
         }
     }
@@ -390,6 +397,7 @@ impl Session {
     /// statement that made it is `in_flight` itself, the client is told that it failed, so nothing is missing.
     pub(super) fn loses_unread_state(&mut self, in_flight: bool) -> bool {
         let overtaken = std::mem::take(&mut self.state.overtaken);
+        self.leaves_definitions();
         self.forget_unsure_channels();
         std::mem::take(&mut self.state.asks) && (overtaken || !in_flight)
     }
