@@ -14,7 +14,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use support::client::{
-    Client, bind, cancel_request, copy_data, describe, execute, parse, query, sync,
+    Client, bind, cancel_request, close, copy_data, describe, execute, parse, query, sync,
 };
 use support::proxy::Proxy;
 use support::{MD5, SHOP, database, servers, sql};
@@ -546,5 +546,40 @@ fn currval_of_another_client_is_not_told_to_who_has_its_server_since_before_eith
         let got = client.query("SELECT nextval('s')").lines();
         assert_eq!(client.query("SELECT currval('s')").lines(), got);
         client.query("COMMIT").ok();
+    }
+}
+
+#[test]
+fn a_statement_that_was_skipped_is_not_taken_for_one_that_the_server_has() {
+    let (proxy, name) = started("skipped");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.send(&[parse("s", "SELECT 1", &[]), sync()].concat());
+    client.reply().ok();
+    let at_once = [
+        parse("a", "SELECT 3", &[]),
+        close(b'S', "s"),
+        sync(),
+        parse("bad", "SELEC", &[]),
+        parse("s", "SELECT 2", &[]),
+        sync(),
+    ];
+    client.send(&at_once.concat());
+    client.reply().ok();
+    assert_eq!(client.reply().sqlstate().as_deref(), Some("42601"));
+    let mut other = proxy.client(&name, "postgres", "");
+    for (client, prepare) in [(&mut other, true), (&mut client, false)] {
+        let mut bytes = if prepare {
+            parse("s", "SELECT 2", &[])
+        } else {
+            Vec::new()
+        };
+        bytes.extend([bind("", "s", &[]), execute("", 0), sync()].concat());
+        client.send(&bytes);
+        let reply = client.reply();
+        if prepare {
+            assert_eq!(reply.lines(), ["2"], "{reply}");
+        } else {
+            assert_eq!(reply.sqlstate().as_deref(), Some("26000"), "{reply}");
+        }
     }
 }

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::connect::{ConnectError, refusal};
+use super::replies::Expect;
 use super::server::{Lost, Server};
 use super::settings::Settings;
 use crate::config::PoolSettings;
 use crate::wire::decode;
-use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+use crate::wire::frame::{Frame, HEADER_BYTES, server_frames};
 
 /// What differs from the defaults of the server, its database and its user.
 const QUESTION: &[u8] = b"\
@@ -30,14 +31,44 @@ impl Server {
                 "the connect query leaves a transaction open",
             ));
         }
-        self.send_query(QUESTION, super::replies::Expect::Query, &mut Vec::new());
-        let answer = self.ask().await?;
+        let set = self.ask_for_pairs(QUESTION, &mut Vec::new()).await?;
+        let set = set.ok_or(ConnectError::Unexpected("its settings cannot be read"))?;
         // The server does not list custom settings, so those that were in force may be so still, or not.
         let unknown = self.settings.names().filter(|name| name.contains('.'));
         let unknown = unknown.map(|name| (name.to_owned(), UNKNOWN.to_owned()));
-        let settings = Settings::new(unknown.chain(pairs(&answer)?));
+        let settings = Settings::new(unknown.chain(set));
         self.settings = Arc::new(settings.clone());
         Ok(settings)
+    }
+
+    /// The rows of a question of ours that has two columns; `None` where the server answers with an error. What it has
+    /// to say to its client meanwhile is appended to `aside`.
+    pub async fn ask_for_pairs(
+        &mut self,
+        question: &[u8],
+        aside: &mut Vec<u8>,
+    ) -> Result<Option<Vec<(String, String)>>, Lost> {
+        self.send_query(question, Expect::Query, &mut Vec::new());
+        let answer = self.ask().await?;
+        let mut pairs = Some(Vec::new());
+        for frame in server_frames(&answer) {
+            let Frame { tag, body, whole } = frame?;
+            match (tag, &mut pairs) {
+                (b'A', _) => aside.extend_from_slice(whole),
+                (b'E', _) => pairs = None,
+                (b'D', Some(pairs)) => {
+                    let columns = decode::data_row(body)?;
+                    let text = |value: Option<&[u8]>| {
+                        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+                    };
+                    if let [name, value] = columns.as_slice() {
+                        pairs.push((text(*name), text(*value)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(pairs)
     }
 
     /// Drops all that a session can have; `false` where the server cannot be used any more.
@@ -50,9 +81,8 @@ impl Server {
 
     /// Runs the reset query; `false` where the server cannot be used any more.
     pub async fn reset(&mut self, pool: &PoolSettings) -> bool {
-        let Some(query) = pool.reset_query.as_deref() else {
-            return true;
-        };
+        // Without one its state stays, but what is set must be known.
+        let query = pool.reset_query.as_deref().unwrap_or_default();
         let reset = async {
             if is_discard_all(query) {
                 return self.discard_all().await;
@@ -75,25 +105,4 @@ impl From<Lost> for ConnectError {
     fn from(lost: Lost) -> Self {
         ConnectError::Lost(io::Error::other(lost))
     }
-}
-
-/// The rows of two columns in an answer.
-fn pairs(answer: &[u8]) -> Result<Vec<(String, String)>, FrameError> {
-    let mut pairs = Vec::new();
-    let mut rest = answer;
-    while let Some(header) = server_header(rest)? {
-        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
-            break;
-        };
-        if header.tag == b'D' {
-            let columns = decode::data_row(frame.get(HEADER_BYTES..).unwrap_or_default())?;
-            let text = |at: usize| {
-                let value = columns.get(at).copied().flatten().unwrap_or_default();
-                String::from_utf8_lossy(value).into_owned()
-            };
-            pairs.push((text(0), text(1)));
-        }
-        rest = behind;
-    }
-    Ok(pairs)
 }

@@ -1,15 +1,12 @@
 //! Finding out whether a server lets a user in to a database, before there is a pool for it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connect;
-use super::pool::{PoolError, is_final};
+use super::pool::{BACKOFF_MAX, BACKOFF_MIN, PoolError, is_final};
 use super::pools::Pools;
 use crate::names::{ShardId, UserName};
-
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Pools {
     /// Logs in to the first shard as this user would, and leaves. A server that cannot be reached now is waited for
@@ -21,16 +18,9 @@ impl Pools {
         let login = self.login(ShardId(0), user).ok_or(PoolError::Closed)?;
         let limit = self.connect_timeout(user);
         let begun = Instant::now();
-        let mut pause = PAUSE_MIN;
+        let mut pause = BACKOFF_MIN;
         loop {
-            let attempt = connect::connect(connect::Login {
-                dsn: &login.dsn,
-                encryption: &login.encryption,
-                user: &login.user,
-                secret: login.secret.as_ref(),
-                parameters: &[],
-                timeout: limit,
-            });
+            let attempt = connect::connect(login.with(&[], limit));
             let error = match attempt.await {
                 Ok(server) => {
                     server.leave().await;
@@ -43,15 +33,11 @@ impl Pools {
                 database = ?login.database, user = %login.user, %error,
                 "login to the server failed, for a database that is not in the file"
             );
-            if is_final(&error) {
-                return Err(PoolError::LoginRefused { error });
-            }
-            if begun.elapsed() >= limit {
-                let shard = login.shard;
-                return Err(PoolError::Unreachable { shard, error });
+            if is_final(&error) || begun.elapsed() >= limit {
+                return Err(PoolError::of_login(&login.shard, error));
             }
             tokio::time::sleep(pause).await;
-            pause = PAUSE_MAX.min(pause * 2);
+            pause = BACKOFF_MAX.min(pause * 2);
         }
     }
 }

@@ -174,13 +174,7 @@ impl Hub {
     }
 
     fn unreachable(&self, error: Arc<ConnectError>) -> PoolError {
-        if is_final(&error) {
-            return PoolError::LoginRefused { error };
-        }
-        PoolError::Unreachable {
-            shard: self.login.shard.clone(),
-            error,
-        }
+        PoolError::of_login(&self.login.shard, error)
     }
 
     fn add(
@@ -271,17 +265,11 @@ impl Hub {
         let mut pause = BACKOFF_MIN;
         let mut failing_since = None;
         while !self.stops_unused() {
-            let login = connect::Login {
-                dsn: &self.login.dsn,
-                encryption: &self.login.encryption,
-                user: &self.login.user,
-                secret: self.login.secret.as_ref(),
-                parameters: &[
-                    ("application_name", APPLICATION_NAME),
-                    ("client_encoding", &self.encoding),
-                ],
-                timeout: self.settings.connect_timeout,
-            };
+            let parameters = [
+                ("application_name", APPLICATION_NAME),
+                ("client_encoding", &self.encoding),
+            ];
+            let login = self.login.with(&parameters, self.settings.connect_timeout);
             match connect::connect(login).await {
                 Ok(logged_in) => {
                     failing_since = None;

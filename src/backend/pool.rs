@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::connect::Encryption;
+use super::connect::{self, Encryption};
 use super::server::Server;
 use super::settings::Settings;
 use super::worker::Worker;
@@ -49,6 +49,24 @@ pub struct Login {
     pub secret: Option<Secret>,
     /// What its connections are for, as the metrics call it.
     pub purpose: &'static str,
+}
+
+impl Login {
+    /// One login, with these start-up parameters.
+    pub(super) fn with<'a>(
+        &'a self,
+        parameters: &'a [(&'a str, &'a str)],
+        timeout: Duration,
+    ) -> connect::Login<'a> {
+        connect::Login {
+            dsn: &self.dsn,
+            encryption: &self.encryption,
+            user: &self.user,
+            secret: self.secret.as_ref(),
+            parameters,
+            timeout,
+        }
+    }
 }
 
 /// What pools share with others.

@@ -264,27 +264,14 @@ impl Pools {
         user: &UserName,
         parameters: &[(&str, &str)],
     ) -> Result<Apart, ConnectError> {
-        let configured = self.database.shards.get(shard.index());
-        let (Some(configured), Some(encryption)) = (configured, self.encryption.get(shard.index()))
-        else {
+        let Some(login) = self.login(shard, user) else {
             return Err(ConnectError::Unexpected("there is no such shard"));
         };
-        let dsn = &configured.primary;
-        let login_user = login_user(dsn, user);
-        let secret = self.secret(dsn, &login_user);
-        let server = connect::connect(connect::Login {
-            dsn,
-            encryption,
-            user: login_user.as_str(),
-            secret: secret.as_ref(),
-            parameters,
-            timeout: self.database.pool_of(user).connect_timeout,
-        })
-        .await?;
+        let server = connect::connect(login.with(parameters, self.connect_timeout(user))).await?;
         Ok(Apart {
             stream: server.stream,
             reported: server.parameters,
-            identity: Identity::new(server.address, encryption.clone(), server.pid, server.key),
+            identity: Identity::new(server.address, login.encryption, server.pid, server.key),
         })
     }
 

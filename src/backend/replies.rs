@@ -406,9 +406,14 @@ impl Replies {
                 if let Some(body) = whole.and_then(|whole| whole.get(HEADER_BYTES..)) {
                     let (name, value) = decode::parameter_status(body)?;
                     self.parameters.push((name.into(), value.into()));
+                    let adopts = self.expected.front() == Some(&Expect::Settings);
                     if let Some(muted) = &mut self.muted {
                         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                        muted.now.push((text(name), text(value)));
+                        if adopts {
+                            muted.was(&text(name), &text(value));
+                        } else {
+                            muted.now.push((text(name), text(value)));
+                        }
                         return Ok(Verdict::Hide);
                     }
                 }

@@ -15,13 +15,10 @@ use std::time::Duration;
 use aho_corasick::AhoCorasick;
 
 use crate::backend::pool::Pool;
-use crate::backend::replies::Expect;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::{literal, names_reading};
 use crate::backend::worker::Worker;
 use crate::sql::traces::{Traces, body_traces};
-use crate::wire::decode;
-use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
 
 /// How often the names are read again.
 pub const RELOAD: Duration = Duration::from_secs(30);
@@ -341,39 +338,11 @@ async fn objects(
     text.extend_from_slice(OBJECTS.as_bytes());
     text.extend_from_slice(b") AS objects (name, source) WHERE source ~* ");
     literal(&mut text, pattern);
-    server.send_query(&text, Expect::Query, &mut Vec::new());
-    let answer = server.ask().await?;
-    Ok(rows(&answer, aside)?)
-}
-
-fn rows(answer: &[u8], aside: &mut Vec<u8>) -> Result<Option<Vec<(String, String)>>, FrameError> {
-    let mut rows = Vec::new();
-    let mut rest = answer;
-    while let Some(header) = server_header(rest)? {
-        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
-            break;
-        };
-        match header.tag {
-            b'D' => {
-                let columns = decode::data_row(frame.get(HEADER_BYTES..).unwrap_or_default())?;
-                let text = |at: usize| {
-                    let value = columns.get(at).copied().flatten().unwrap_or_default();
-                    String::from_utf8_lossy(value).into_owned()
-                };
-                if columns.len() == 2 {
-                    rows.push((text(0), text(1)));
-                }
-            }
-            b'A' => aside.extend_from_slice(frame),
-            b'E' => {
-                tracing::warn!("the functions that leave session state could not be read");
-                return Ok(None);
-            }
-            _ => {}
-        }
-        rest = behind;
+    let objects = server.ask_for_pairs(&text, aside).await?;
+    if objects.is_none() {
+        tracing::warn!("the functions that leave session state could not be read");
     }
-    Ok(Some(rows))
+    Ok(objects)
 }
 
 #[cfg(test)]

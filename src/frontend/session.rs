@@ -189,13 +189,13 @@ impl Session {
         match pumped {
             Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
             Err(Trouble::End(end)) => return Err(end),
-            Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
+            Err(_) | Ok(()) => {}
         }
         if self.must_ask() {
             match Box::pin(self.read_state()).await {
                 Err(Trouble::Lost(lost)) => return Err(End::Bereft(lost)),
                 Err(Trouble::End(end)) => return Err(end),
-                Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) | Ok(()) => {}
+                Err(_) | Ok(()) => {}
             }
         }
         Ok(())
@@ -210,7 +210,7 @@ impl Session {
             let Some(frame) = frame else { return Ok(()) };
             *at += frame.whole.len();
             match self.take(frame).await {
-                Ok(()) => {}
+                Ok(()) | Err(Trouble::Skipped) => {}
                 Err(Trouble::End(end)) => return Err(end),
                 Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
                 Err(Trouble::Tell(report)) => self.tell(frame.tag, &*report).await?,
@@ -302,10 +302,15 @@ impl Session {
     fn keep_time(&mut self) -> Result<(), Trouble> {
         match (self.entry.overdue(), &mut self.held) {
             (Some(Overdue::Query), Some(held)) if !held.server.replies.settled() => {
-                let mut error = Vec::new();
-                encode::error(&mut error, &SessionError::Overdue(Overdue::Query));
-                held.server.replies.overdue = Some(error.into());
-                self.entry.cancel_overdue();
+                if self.entry.cancel_overdue() {
+                    let report = SessionError::Overdue(Overdue::Query);
+                    let mut error = Vec::new();
+                    encode::error(&mut error, &report);
+                    held.server.replies.overdue = Some(error.into());
+                    self.database
+                        .metrics
+                        .error(report.sqlstate().code(), report.blame().as_str());
+                }
             }
             (Some(Overdue::Query) | None, _) => {}
             (Some(overdue), _) => return Err(End::Overdue(overdue).into()),
@@ -516,9 +521,9 @@ impl Session {
             .is_some_and(|held| simple || !held.server.replies.unsynced())
         {
             match self.settle().await {
-                Ok(()) | Err(Trouble::Tell(_) | Trouble::Refuse(_) | Trouble::Relay(_)) => {}
                 Err(Trouble::Lost(lost)) => self.server_lost(lost)?,
                 Err(Trouble::End(end)) => return Err(end),
+                Ok(()) | Err(_) => {}
             }
             if simple && self.is_skipping() {
                 // What came before has failed meanwhile, so this was ignored.

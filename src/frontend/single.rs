@@ -19,7 +19,7 @@ use crate::sql::scan::{Verb, verb};
 use crate::sql::traces::{Traces, traces};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
-use crate::wire::frame::{Frame, server_header};
+use crate::wire::frame::{Frame, first_frame, server_header};
 
 pub(super) const ONLY: ShardId = ShardId(0);
 
@@ -164,11 +164,12 @@ impl Session {
         self.hold(ONLY).await?;
         self.judge_again(text, version);
         let rereads = std::mem::take(&mut self.rereads);
-        let held = self.hold(ONLY).await?;
-        if rereads {
-            held.server.forgets_all();
+        if let Some(held) = &mut self.held {
+            if rereads {
+                held.server.forgets_all();
+            }
+            held.server.unnamed = None;
         }
-        held.server.unnamed = None;
         self.forget_foreign_sequences();
         self.mute_parameters();
         if let Some(held) = &mut self.held {
@@ -260,8 +261,7 @@ impl Session {
                 self.answer_static(encode::PARSE_COMPLETE);
                 return Ok(());
             }
-            self.hold_for_statement(b"").await?;
-            let held = self.hold(ONLY).await?;
+            let held = self.hold_for_statement(b"").await?;
             held.server.unnamed = Some(id);
             encode::parse(held.server.outbox(), b"", tail);
             self.expect(Expect::Parse(Some(id)));
@@ -278,8 +278,7 @@ impl Session {
             self.answer_static(encode::PARSE_COMPLETE);
             return Ok(());
         }
-        self.hold_for_statement(parse.name).await?;
-        let held = self.hold(ONLY).await?;
+        let held = self.hold_for_statement(parse.name).await?;
         if held.server.knows(prepared.id) {
             self.expect(Expect::KnownParse(prepared.id));
         } else {
@@ -292,7 +291,7 @@ impl Session {
 
     /// Holds a server on which this statement of the client may be prepared: its Bind comes when the server is the
     /// session's already.
-    async fn hold_for_statement(&mut self, name: &[u8]) -> Result<(), Trouble> {
+    async fn hold_for_statement(&mut self, name: &[u8]) -> Result<&mut Held, Trouble> {
         if let Some(traces) = self.statements.traces(name)
             && traces.sequences
         {
@@ -301,7 +300,7 @@ impl Session {
         }
         self.hold(ONLY).await?;
         self.forget_foreign_sequences();
-        Ok(())
+        self.hold(ONLY).await
     }
 
     /// In a failed transaction without a server, every Parse is refused that does not end it.
@@ -323,7 +322,16 @@ impl Session {
     pub(super) async fn resolve_doubt(&mut self, name: &[u8]) -> Result<(), Trouble> {
         let syncing = |held: &Held| held.server.replies.syncing();
         if self.statements.is_unconfirmed(name) && self.held.as_ref().is_some_and(syncing) {
-            self.settle().await?;
+            self.settle_or_skip().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all answers. What comes behind an error is ignored up to the next Sync, and so is the message at hand.
+    async fn settle_or_skip(&mut self) -> Result<(), Trouble> {
+        self.settle().await?;
+        if self.is_skipping() {
+            return Err(Trouble::Skipped);
         }
         Ok(())
     }
@@ -371,7 +379,7 @@ impl Session {
         prepared: &Prepared,
         told: Description,
     ) -> Result<StatementName, Trouble> {
-        self.settle().await?;
+        self.settle_or_skip().await?;
         let Held { server, .. } = self.hold(ONLY).await?;
         let end = if server.replies.unsynced() {
             encode::FLUSH
@@ -380,10 +388,9 @@ impl Session {
         };
         server.send_describe(prepared.id, &prepared.tail, end);
         let answer = server.ask().await?;
-        if let Some(header) = server_header(&answer)?.filter(|header| header.tag == b'E') {
+        if let Some(frame) = first_frame(&answer, server_header)?.filter(|it| it.tag == b'E') {
             // It cannot be prepared any more, for its table is gone.
-            let error = answer.get(..header.frame_bytes).unwrap_or_default();
-            return Err(Trouble::Relay(error.to_vec()));
+            return Err(Trouble::Relay(frame.whole.to_vec()));
         }
         if description_in(&answer)? == Some(told) {
             return Ok(statement_name(prepared.id));

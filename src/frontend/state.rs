@@ -23,7 +23,7 @@ use crate::sql::scan::{Discard, Verb, verb};
 use crate::sql::traces::{Traces, traces, words_leave};
 use crate::wire::decode::{self, Parameter};
 use crate::wire::encode;
-use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+use crate::wire::frame::{Frame, FrameError, server_frames};
 
 /// A statement that is there to be deallocated, and the Parse message that does it, behind its name.
 const SCRAP: &[u8] = b"pgherd_scrap";
@@ -592,19 +592,15 @@ impl Found {
     /// `None`: the server answered with an error. What is for the client is appended to `others`.
     fn read(answer: &[u8], others: &mut Vec<u8>) -> Result<Option<Self>, FrameError> {
         let mut found = Self::default();
-        let mut rest = answer;
         let mut failed = false;
-        while let Some(header) = server_header(rest)? {
-            let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
-                break;
-            };
-            match header.tag {
-                b'D' => found.row(frame.get(HEADER_BYTES..).unwrap_or_default())?,
-                b'A' => others.extend_from_slice(frame),
+        for frame in server_frames(answer) {
+            let Frame { tag, body, whole } = frame?;
+            match tag {
+                b'D' => found.row(body)?,
+                b'A' => others.extend_from_slice(whole),
                 b'E' => failed = true,
                 _ => {}
             }
-            rest = behind;
         }
         Ok((!failed).then_some(found))
     }

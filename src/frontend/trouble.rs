@@ -21,6 +21,8 @@ pub enum Trouble {
     Refuse(Refusal),
     /// The same, in a server's own words: a whole ErrorResponse.
     Relay(Vec<u8>),
+    /// What came before it in its pipeline has failed: it is ignored.
+    Skipped,
     /// The server that the session had is gone.
     Lost(Lost),
     End(End),

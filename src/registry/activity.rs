@@ -160,11 +160,21 @@ impl Client {
         }
     }
 
-    /// Asks the server to cancel what has taken too long.
-    pub fn cancel_overdue(self: &Arc<Self>) {
-        self.enter_phase(Phase::Cancelling);
+    /// Asks the server to cancel what has taken too long; nothing where it has ended in this very moment. Whether it did.
+    pub fn cancel_overdue(self: &Arc<Self>) -> bool {
+        let (query, cancelling) = (Phase::Query as u8, Phase::Cancelling as u8);
+        let phase = &self.activity.phase;
+        let swapped =
+            phase.compare_exchange(query, cancelling, Ordering::AcqRel, Ordering::Acquire);
+        if swapped.is_err() {
+            return false;
+        }
+        let now = self.registry_clock.load(Ordering::Relaxed);
+        self.activity.since.store(now, Ordering::Relaxed);
+        self.activity.overdue.store(0, Ordering::Release);
         let client = Arc::clone(self);
         tokio::spawn(async move { client.cancel().await });
+        true
     }
 }
 
@@ -244,6 +254,22 @@ mod tests {
         let client = enter(&registry, timeouts);
         assert_eq!(client.activity.judge(50_999), None);
         assert_eq!(client.activity.judge(51_000), Some(Overdue::Idle));
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_in_the_same_moment_is_not_cancelled() {
+        let client = client(Timeouts {
+            query: Duration::from_secs(1),
+            ..Timeouts::default()
+        });
+        client.does(Phase::Query);
+        assert_eq!(client.activity.judge(1_001), Some(Overdue::Query));
+        client.does(Phase::Idle);
+        assert!(!client.cancel_overdue());
+        assert_eq!(client.activity.judge(60_000), None);
+        client.does(Phase::Query);
+        assert!(client.cancel_overdue());
+        assert_eq!(client.activity.judge(60_000), Some(Overdue::Cancel));
     }
 
     #[test]

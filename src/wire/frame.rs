@@ -162,6 +162,20 @@ pub fn first_frame(
     }))
 }
 
+/// The whole messages of a server at the beginning of `bytes`; behind an error there is nothing.
+pub fn server_frames(bytes: &[u8]) -> impl Iterator<Item = Result<Frame<'_>, FrameError>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let frame = first_frame(rest, server_header);
+        let taken = match &frame {
+            Ok(Some(frame)) => frame.whole.len(),
+            Ok(None) | Err(_) => rest.len(),
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+        frame.transpose()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

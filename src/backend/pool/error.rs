@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::logins::is_final;
 use crate::backend::connect::ConnectError;
 use crate::error::{Blame, Report, SqlState};
 use crate::names::ShardName;
@@ -25,6 +26,19 @@ pub enum PoolError {
     LoginRefused { error: Arc<ConnectError> },
     #[error("the pool is closed")]
     Closed,
+}
+
+impl PoolError {
+    /// What a login that failed means to who waits for it.
+    pub(in crate::backend) fn of_login(shard: &ShardName, error: Arc<ConnectError>) -> Self {
+        if is_final(&error) {
+            return PoolError::LoginRefused { error };
+        }
+        PoolError::Unreachable {
+            shard: shard.clone(),
+            error,
+        }
+    }
 }
 
 /// What there is not enough of.

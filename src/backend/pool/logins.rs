@@ -141,14 +141,7 @@ impl Pool {
     /// A connection on which the connect query was run.
     async fn connect(&self, lease: Lease) -> Result<Box<Server>, (ConnectError, Option<Lease>)> {
         let login = &self.login;
-        let attempt = connect::connect(connect::Login {
-            dsn: &login.dsn,
-            encryption: &login.encryption,
-            user: &login.user,
-            secret: login.secret.as_ref(),
-            parameters: &[],
-            timeout: self.settings.connect_timeout,
-        });
+        let attempt = connect::connect(login.with(&[], self.settings.connect_timeout));
         let logged_in = match attempt.await {
             Ok(logged_in) => logged_in,
             Err(error) => return Err((error, Some(lease))),
@@ -205,16 +198,8 @@ impl Pool {
     fn fail_waiting(&self, error: &Arc<ConnectError>) {
         let waiting = std::mem::take(&mut self.state().waiting);
         for waiter in waiting {
-            let error = Arc::clone(error);
-            let answer = if is_final(&error) {
-                PoolError::LoginRefused { error }
-            } else {
-                PoolError::Unreachable {
-                    shard: self.login.shard.clone(),
-                    error,
-                }
-            };
             // A waiter that gave up needs no answer.
+            let answer = PoolError::of_login(&self.login.shard, Arc::clone(error));
             let _ = waiter.answer.send(Err(answer));
         }
     }

@@ -8,6 +8,12 @@ pub(super) struct Muted {
 }
 
 impl Muted {
+    /// The client knew this before, for its own settings were on their way.
+    pub fn was(&mut self, name: &str, value: &str) {
+        self.before.retain(|(known, _)| known != name);
+        self.before.push((name.to_owned(), value.to_owned()));
+    }
+
     /// What each parameter that has changed after all has become.
     pub fn changes(&self) -> impl Iterator<Item = &(String, String)> {
         self.now.iter().enumerate().filter_map(|(at, pair)| {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::{StatementId, WHOLE_BYTES_MAX};
 use crate::wire::decode;
-use crate::wire::frame::{FrameError, HEADER_BYTES, server_header};
+use crate::wire::frame::{Frame, FrameError, HEADER_BYTES, server_frames};
 
 /// Parameter types, and names and types of the columns, as one number. Which table a column is of does not count.
 pub type Description = u64;
@@ -63,17 +63,13 @@ impl Descriptions {
 pub fn description_in(answer: &[u8]) -> Result<Option<Description>, FrameError> {
     let mut descriptions = Descriptions::default();
     let mut found = None;
-    let mut rest = answer;
-    while let Some(header) = server_header(rest)? {
-        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
-            break;
-        };
-        match header.tag {
-            b't' => descriptions.parameters(Some(frame)),
-            b'T' | b'n' => found = descriptions.columns(header.tag, Some(frame))?,
+    for frame in server_frames(answer) {
+        let Frame { tag, whole, .. } = frame?;
+        match tag {
+            b't' => descriptions.parameters(Some(whole)),
+            b'T' | b'n' => found = descriptions.columns(tag, Some(whole))?,
             _ => {}
         }
-        rest = behind;
     }
     Ok(found)
 }

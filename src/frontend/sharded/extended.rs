@@ -20,7 +20,7 @@ use crate::names::ShardId;
 use crate::planner::{Bound, Effect, Number, Parameters, Plan, Refusal, Target};
 use crate::wire::decode::{self, Named, Parameter};
 use crate::wire::encode;
-use crate::wire::frame::{Frame, HEADER_BYTES, server_header};
+use crate::wire::frame::{Frame, HEADER_BYTES, server_frames};
 
 /// What the planner sees of a Bind.
 struct BoundParameters<'a> {
@@ -425,25 +425,20 @@ const NOTHING: &[u8] = b"t\0\0\0\x06\0\0n\0\0\0\x04";
 /// Reads the answers to Parse, Describe and Sync.
 fn description(answer: &[u8]) -> Result<Description, Trouble> {
     let (mut parameter_types, mut statement, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rest = answer;
-    while let Some(header) = server_header(rest)? {
-        let Some((frame, behind)) = rest.split_at_checked(header.frame_bytes) else {
-            break;
-        };
-        match header.tag {
-            b'E' => return Err(Trouble::Relay(frame.to_vec())),
+    for frame in server_frames(answer) {
+        let Frame { tag, body, whole } = frame?;
+        match tag {
+            b'E' => return Err(Trouble::Relay(whole.to_vec())),
             b't' => {
-                let body = frame.get(HEADER_BYTES..).unwrap_or_default();
                 parameter_types = decode::parameter_description(body)?;
-                statement.extend_from_slice(frame);
+                statement.extend_from_slice(whole);
             }
             b'T' | b'n' => {
-                rows = frame.to_vec();
-                statement.extend_from_slice(frame);
+                rows = whole.to_vec();
+                statement.extend_from_slice(whole);
             }
             _ => {}
         }
-        rest = behind;
     }
     if rows.is_empty() {
         return Err(SessionError::Internal("a statement was not described").into());
