@@ -178,16 +178,11 @@ fn pg_receivewal_gets_the_segments_as_they_are() {
     let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'pg_receivewal' \
                    AND state = 'streaming'";
     until("it streams", || sql(server(), &name, streams) == "1");
-    let segment = sql(
-        server(),
-        &name,
-        "SELECT pg_walfile_name(pg_current_wal_lsn())",
-    );
-    sql(
-        server(),
-        &name,
-        "CREATE TABLE filler (); SELECT pg_switch_wal()",
-    );
+    // Right behind a switch, which others cause too, the position would be that of the segment before.
+    sql(server(), &name, "CREATE TABLE filler ()");
+    let current = "SELECT pg_walfile_name(pg_current_wal_lsn())";
+    let segment = sql(server(), &name, current);
+    sql(server(), &name, "SELECT pg_switch_wal()");
     let received = folder.join(&segment);
     until("the segment is whole", || received.exists());
     let written = server().data_dir().join("pg_wal").join(&segment);
