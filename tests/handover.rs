@@ -17,7 +17,7 @@ use support::client::{
     Client, bind, cancel_request, close, copy_data, describe, execute, parse, query, sync,
 };
 use support::proxy::Proxy;
-use support::{MD5, SHOP, database, servers, sql};
+use support::{MD5, SHOP, database, servers, signal, sql};
 
 fn started_with(name: &str, pool: &str, rest: &str) -> (Proxy, String) {
     let server = &servers().all()[..1];
@@ -421,17 +421,11 @@ fn a_server_that_freezes_before_it_has_the_settings_does_not_hold_its_client() {
     let mut client = proxy.client(&name, "postgres", "");
     client.query("SET app.x = 'y'").ok();
     let mut other = proxy.client(&name, "postgres", "");
-    let pid = other.query("SELECT pg_backend_pid()").lines()[0].clone();
-    let signal = |name: &str| {
-        let status = std::process::Command::new("kill")
-            .args(["-s", name, &pid])
-            .status();
-        assert!(status.unwrap().success());
-    };
-    signal("STOP");
+    let pid = other.server_pid();
+    signal("STOP", &pid);
     client.send(&query("SELECT 1"));
     let frame = client.try_frame();
-    signal("CONT");
+    signal("CONT", &pid);
     let frame = frame.unwrap();
     assert_eq!(frame.field(b'C').as_deref(), Some("57014"), "{frame}");
     assert!(client.is_closed());

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use support::client::{Client, query};
 use support::proxy::Proxy;
-use support::{SHOP, database, servers, servers_with, sql, until};
+use support::{SHOP, database, servers, servers_with, signal, sql, until};
 
 /// A database of one shard where each client logs in as itself; `more` stands below `[databases.<name>]`, `rest` at the
 /// end.
@@ -49,10 +49,6 @@ fn connections(name: &str, user: &str) -> usize {
          AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     );
     sql(&servers().all()[0], "postgres", &text).parse().unwrap()
-}
-
-fn pid(client: &mut Client) -> String {
-    client.query("SELECT pg_backend_pid()").lines()[0].clone()
 }
 
 #[test]
@@ -230,7 +226,7 @@ fn connections_are_used_in_the_order_that_the_file_says() {
         for client in &mut clients {
             client.query("COMMIT").ok();
         }
-        let pids: BTreeSet<_> = (0..9).map(|_| pid(&mut clients[0])).collect();
+        let pids: BTreeSet<_> = (0..9).map(|_| clients[0].server_pid()).collect();
         assert_eq!(pids.len(), expected, "{reuse}: {pids:?}");
     }
 }
@@ -286,16 +282,10 @@ fn a_frozen_server_is_found_out_before_it_is_lent() {
     );
     let proxy = Proxy::start(&config);
     let mut client = proxy.client(&name, "postgres", "");
-    let frozen = pid(&mut client);
-    let signal = |name: &str| {
-        let status = std::process::Command::new("kill")
-            .args(["-s", name, &frozen])
-            .status();
-        assert!(status.unwrap().success());
-    };
-    signal("STOP");
-    let other = pid(&mut client);
-    signal("CONT");
+    let frozen = client.server_pid();
+    signal("STOP", &frozen);
+    let other = client.server_pid();
+    signal("CONT", &frozen);
     assert_ne!(frozen, other);
 }
 

@@ -396,28 +396,19 @@ fn a_client_that_leaves_leaves_nothing_at_work() {
     });
 }
 
-fn resident_kib(proxy: &Proxy) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn a_client_that_does_not_read_costs_no_memory_and_gets_everything_in_the_end() {
     const LENGTH: usize = 100_000_000;
     let (proxy, name) = started("slow");
     let mut client = logical(&proxy, &name);
-    let before = resident_kib(&proxy);
+    let before = proxy.resident_kib();
     client.send(&query(&format!("SELECT repeat('x', {LENGTH})")));
     let stalled = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'WalSenderWriteData' \
                    OR wait_event = 'ClientWrite'";
     until("the server waits for its client", || {
         sql(server(), &name, stalled) != "0"
     });
-    let grown = resident_kib(&proxy).saturating_sub(before);
+    let grown = proxy.resident_kib().saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB");
     let reply = client.reply();
     let row = &reply.rows()[0][0].clone().unwrap();

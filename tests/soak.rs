@@ -13,7 +13,6 @@
 
 mod support;
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -309,15 +308,6 @@ impl Guest<'_> {
     }
 }
 
-fn resident_kib(proxy: &Proxy) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn two_hundred_clients_on_five_servers_see_their_own_rows_and_nothing_else() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(10, |text| text.parse().unwrap());
@@ -374,12 +364,12 @@ fn two_hundred_clients_on_five_servers_see_their_own_rows_and_nothing_else() {
                  WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) v";
             sql(&server[0], &name, victim);
             if early == 0 && begun.elapsed() > Duration::from_secs(seconds / 4) {
-                early = resident_kib(&proxy);
+                early = proxy.resident_kib();
             }
         }
         over.store(true, Ordering::Relaxed);
     });
-    let late = resident_kib(&proxy);
+    let late = proxy.resident_kib();
     let [rows, accidents, ended] =
         [&tally.rows, &tally.accidents, &tally.ended].map(|count| count.load(Ordering::Relaxed));
     println!(

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::client::{Client, copy_data, execute, parse, query, sync};
 use support::client::{bind, describe};
 use support::proxy::Proxy;
-use support::{database, servers, servers_with, sql, until};
+use support::{database, servers, servers_with, signal, sql, until};
 
 /// A database of one shard with a pool of one.
 fn started(name: &str, more: &str) -> (Proxy, String) {
@@ -26,10 +26,6 @@ fn started(name: &str, more: &str) -> (Proxy, String) {
         &format!("[databases.{name}]\npool = {{ size = 1, {more} }}\n"),
     );
     (Proxy::start(&config), name)
-}
-
-fn pid(client: &mut Client) -> String {
-    client.query("SELECT pg_backend_pid()").lines()[0].clone()
 }
 
 /// The code, after which the connection is closed.
@@ -48,7 +44,7 @@ fn ends_with(client: &mut Client, code: &str) {
 fn a_statement_that_takes_too_long_is_cancelled_and_the_session_lives_on() {
     let (proxy, name) = started("query", "query_timeout = \"300ms\"");
     let mut client = proxy.client(&name, "postgres", "");
-    let server = pid(&mut client);
+    let server = client.server_pid();
     let begun = Instant::now();
     for extended in [false, true] {
         let reply = if extended {
@@ -66,13 +62,13 @@ fn a_statement_that_takes_too_long_is_cancelled_and_the_session_lives_on() {
         assert!(error.field(b'H').unwrap().contains("query_timeout"));
     }
     assert!(begun.elapsed() < Duration::from_secs(5));
-    assert_eq!(pid(&mut client), server);
+    assert_eq!(client.server_pid(), server);
     // In a transaction it fails like any other statement.
     client.query("BEGIN").ok();
     let reply = client.query("SELECT pg_sleep(60)");
     assert!(reply.to_string().ends_with("Z(E)"), "{reply}");
     client.query("ROLLBACK").ok();
-    assert_eq!(pid(&mut client), server);
+    assert_eq!(client.server_pid(), server);
 }
 
 #[test]
@@ -118,14 +114,14 @@ fn transactions_and_silence_have_their_limits() {
     ] {
         let (proxy, name) = started("limits", &format!("{limit} = \"400ms\""));
         let mut client = proxy.client(&name, "postgres", "");
-        let server = pid(&mut client);
+        let server = client.server_pid();
         if in_transaction {
             client.query("BEGIN").ok();
             client.query("INSERT INTO t VALUES (1)").ok();
         }
         ends_with(&mut client, code);
         let mut other = proxy.client(&name, "postgres", "");
-        assert_eq!(pid(&mut other), server, "{limit}");
+        assert_eq!(other.server_pid(), server, "{limit}");
         assert_eq!(other.query("TABLE t").lines(), Vec::<String>::new());
     }
 }
@@ -166,27 +162,21 @@ fn a_frozen_server_does_not_hold_its_client_for_ever() {
     );
     let proxy = Proxy::start(&config);
     let mut client = proxy.client(&name, "postgres", "");
-    let frozen = pid(&mut client);
-    let signal = |name: &str| {
-        let status = std::process::Command::new("kill")
-            .args(["-s", name, &frozen])
-            .status();
-        assert!(status.unwrap().success());
-    };
-    signal("STOP");
+    let frozen = client.server_pid();
+    signal("STOP", &frozen);
     client.send(&query("SELECT 1"));
     ends_with(&mut client, "57014");
     // Others get another one.
     let mut other = proxy.client(&name, "postgres", "");
-    assert_ne!(pid(&mut other), frozen);
-    signal("CONT");
+    assert_ne!(other.server_pid(), frozen);
+    signal("CONT", &frozen);
 }
 
 #[test]
 fn whoever_leaves_in_the_middle_leaves_the_server_to_others() {
     let (proxy, name) = started("leaving", "wait_timeout = \"10s\"");
     let mut first = proxy.client(&name, "postgres", "");
-    let server = pid(&mut first);
+    let server = first.server_pid();
     drop(first);
     type Leave = fn(&mut Client);
     let ways: [(&str, Leave); 8] = [
@@ -246,7 +236,7 @@ fn whoever_leaves_in_the_middle_leaves_the_server_to_others() {
         let begun = Instant::now();
         drop(client);
         let mut other = proxy.client(&name, "postgres", "");
-        assert_eq!(pid(&mut other), server, "{what}");
+        assert_eq!(other.server_pid(), server, "{what}");
         assert_eq!(
             other.query("SELECT count(*) FROM t").lines(),
             ["0"],

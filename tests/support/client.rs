@@ -224,6 +224,11 @@ impl Client {
         self.reply()
     }
 
+    /// The server process that answers.
+    pub fn server_pid(&mut self) -> String {
+        self.query("SELECT pg_backend_pid()").lines()[0].clone()
+    }
+
     /// Unnamed Parse, Bind, Describe, Execute, Sync with text parameters and text results.
     pub fn run(&mut self, sql: &str, parameters: &[Option<&str>]) -> Reply {
         let parameters: Vec<_> = parameters

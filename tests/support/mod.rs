@@ -167,6 +167,12 @@ pub fn get(port: u16, path: &str) -> (String, String) {
     (status, body.to_owned())
 }
 
+/// To a server process, by the number that it tells of itself: `STOP` freezes it until `CONT`.
+pub fn signal(name: &str, pid: &str) {
+    let status = Command::new("kill").args(["-s", name, pid]).status();
+    assert!(status.unwrap().success());
+}
+
 /// Polls until it is so; for things that happen without telling.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
