@@ -9,6 +9,7 @@ use crate::backend::pools::Pools;
 use crate::config::{self, Caps, PoolSettings};
 use crate::names::{ShardId, UserName};
 use crate::placement::Placement;
+use crate::planner::{Knowledge, Plan};
 use crate::registry::{ClientCaps, Full, Registered, Registry};
 use crate::snapshot::DatabaseSnapshot;
 use crate::telemetry::DatabaseMetrics;
@@ -92,10 +93,18 @@ impl Database {
     /// What a Parse message's tail means on this database.
     pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
         let catalog = self.known.catalog.as_ref();
-        let catalog = catalog.ok_or(SessionError::Internal("no catalogue"))?;
+        let knowledge = Knowledge {
+            catalog: catalog.ok_or(SessionError::Internal("no catalogue"))?,
+            placement: self.placement()?,
+        };
         Ok(self
             .plans
-            .get(tail, &self.interned, catalog, self.placement()?))
+            .get(tail, &self.interned, &knowledge, &self.metrics))
+    }
+
+    /// The plan of a simple query, where one that differs in literals only was planned before.
+    pub(super) fn plan_like(&self, text: &[u8]) -> Result<Option<Plan>, SessionError> {
+        Ok(self.plans.like(text, self.placement()?, &self.metrics))
     }
 
     /// A table changed under a prepared statement: who prepares it again shall not get the old one.

@@ -16,6 +16,7 @@ mod scatter;
 mod scope;
 mod survey;
 mod target;
+mod template;
 
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,13 @@ mod tests;
 pub use explain::explain;
 pub use refusal::{Entry, Number, Refusal};
 pub use target::{Bound, Parameters, Target, accepts_parameter_type};
+pub use template::Template;
 
 use crate::catalog::Catalog;
 use crate::names::ShardId;
 use crate::placement::{KeyType, Placement};
 use crate::sql::Statement;
+use crate::sql::slots::Stripped;
 
 /// All that planning may look at.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,7 @@ pub struct Knowledge<'a> {
 }
 
 /// What was decided about one text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     pub route: Route,
     pub effect: Effect,
@@ -50,7 +53,7 @@ pub struct Plan {
     pub must_fail: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// Proven to need this shard, whatever the parameters.
     One(ShardId),
@@ -90,5 +93,14 @@ pub struct Assigned {
 ///
 /// Errors: a [`Refusal`] with its stable number; no statement is sent on a guess.
 pub fn plan(statement: &Statement, knowledge: &Knowledge<'_>) -> Result<Plan, Refusal> {
-    route::plan(statement, knowledge)
+    route::decide(statement, knowledge).map(|decision| decision.plan)
+}
+
+/// [`plan`], and for which other literals it holds; `literals` are those of the statement's text.
+pub fn template(
+    statement: &Statement,
+    knowledge: &Knowledge<'_>,
+    literals: &Stripped<'_>,
+) -> Result<Template, Refusal> {
+    route::template(statement, knowledge, literals)
 }

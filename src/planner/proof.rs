@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::template::LiteralKey;
 use crate::catalog::{Key, Relation};
 use crate::placement::{Decoded, KeyType, KeyValue};
 use crate::sql::statement::{Expr, Literal, Type};
@@ -28,15 +29,49 @@ pub(super) enum Constant {
     Invalid,
 }
 
-/// Different constants that are kept; what is beyond proves nothing.
-const CONSTANTS_MAX: usize = 64;
+/// Where constants come from that are kept; what is beyond proves nothing.
+const SOURCES_MAX: usize = 64;
+
+/// Literals whose equality is looked at in pairs; of more, each has to keep its value.
+const PAIRED_MAX: usize = 8;
+
+/// A constant, and the literal that it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    pub constant: Constant,
+    pub literal: Option<LiteralKey>,
+}
+
+/// One constant at one place of the text, or a parameter at all of its places.
+#[derive(Debug)]
+struct Source {
+    given: Given,
+    /// The occurrences that it holds to its value.
+    nodes: Vec<Node>,
+}
+
+/// What holds every occurrence.
+pub(super) struct Common<'a> {
+    pub given: &'a Given,
+    /// Several sources do it together, since their values are the same.
+    pub together: bool,
+}
+
+/// What has to be so with literals for a decision to hold.
+pub(super) enum Pattern {
+    Any,
+    /// These pairs are the same value, or not.
+    Pairs(Vec<(LiteralKey, LiteralKey, bool)>),
+    /// The values themselves.
+    Fixed(Vec<LiteralKey>),
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     pub nodes: Vec<Arc<Relation>>,
     /// `edges[a]` lists every `b` with `a → b`.
     edges: Vec<Vec<Node>>,
-    constants: Vec<(Constant, Vec<Node>)>,
+    sources: Vec<Source>,
 }
 
 impl Proof {
@@ -64,30 +99,81 @@ impl Proof {
     }
 
     /// Only rows of `node` with this key value matter.
-    pub fn holds(&mut self, node: Node, constant: Constant) {
-        let is_full = self.constants.len() >= CONSTANTS_MAX;
-        let known = self
-            .constants
-            .iter_mut()
-            .find(|(known, _)| is_same(known, &constant));
+    pub fn holds(&mut self, node: Node, given: Given) {
+        let is_full = self.sources.len() >= SOURCES_MAX;
+        let known = self.sources.iter_mut().find(|source| {
+            source.given.literal == given.literal
+                && is_same(&source.given.constant, &given.constant)
+        });
         match known {
-            Some((_, nodes)) => nodes.push(node),
+            Some(source) => source.nodes.push(node),
             None if is_full => {}
-            None => self.constants.push((constant, vec![node])),
+            None => self.sources.push(Source {
+                given,
+                nodes: vec![node],
+            }),
         }
     }
 
-    /// A constant that holds every occurrence, if there is one.
-    pub fn common_constant(&self) -> Option<&Constant> {
-        let found = self
-            .constants
+    /// A constant that holds every occurrence, if there is one: by itself, whatever the others are, or together with
+    /// its equals.
+    pub fn common_constant(&self) -> Option<Common<'_>> {
+        let alone = self
+            .sources
             .iter()
-            .find(|(_, held)| self.reaches_all(held));
-        found.map(|(constant, _)| constant)
+            .find(|source| self.reaches_all(&source.nodes));
+        if let Some(source) = alone {
+            return Some(Common {
+                given: &source.given,
+                together: false,
+            });
+        }
+        let together = self.sources.iter().find(|source| {
+            let equals = self
+                .sources
+                .iter()
+                .filter(|other| is_same(&other.given.constant, &source.given.constant));
+            let nodes: Vec<Node> = equals.flat_map(|other| &other.nodes).copied().collect();
+            self.reaches_all(&nodes)
+        });
+        together.map(|source| Common {
+            given: &source.given,
+            together: true,
+        })
     }
 
     pub fn has_constants(&self) -> bool {
-        !self.constants.is_empty()
+        !self.sources.is_empty()
+    }
+
+    /// What has to be so with the literals for [`Proof::common_constant`] to have the same answer, where none holds
+    /// everything alone.
+    pub fn pattern(&self) -> Pattern {
+        let literals = self
+            .sources
+            .iter()
+            .filter_map(|source| source.given.literal);
+        let literals: Vec<LiteralKey> = literals.collect();
+        match (literals.len(), self.sources.len()) {
+            (0, _) | (1, 1) => return Pattern::Any,
+            (literal, all) if literal < all || literal > PAIRED_MAX => {
+                return Pattern::Fixed(literals);
+            }
+            _ => {}
+        }
+        let mut pairs = Vec::new();
+        let mut rest = self.sources.as_slice();
+        while let Some((one, others)) = rest.split_first() {
+            for other in others {
+                let (Some(left), Some(right)) = (one.given.literal, other.given.literal) else {
+                    continue;
+                };
+                let same = is_same(&one.given.constant, &other.given.constant);
+                pairs.push((left, right, same));
+            }
+            rest = others;
+        }
+        Pattern::Pairs(pairs)
     }
 
     /// Whether everything follows from these occurrences.
@@ -129,26 +215,28 @@ fn hash_family(key_type: KeyType) -> u8 {
 }
 
 /// The constant that `key = expr` compares with; `None` where the comparison may not be the key type's own.
-pub(super) fn constant(expr: &Expr, key_type: KeyType) -> Option<Constant> {
+pub(super) fn constant(expr: &Expr, key_type: KeyType) -> Option<Given> {
     match expr {
         Expr::Literal(literal) => literal_constant(literal, key_type, key_type),
-        Expr::Parameter(number) => Some(Constant::Parameter {
-            index: number.checked_sub(1)?,
-            key_type,
-        }),
+        Expr::Parameter(number) => parameter_constant(*number, key_type),
         Expr::Cast { inner, to } => {
             let cast = cast_type(to, key_type)?;
             match inner.as_ref() {
-                Expr::Parameter(number) => Some(Constant::Parameter {
-                    index: number.checked_sub(1)?,
-                    key_type,
-                }),
+                Expr::Parameter(number) => parameter_constant(*number, key_type),
                 Expr::Literal(literal) => literal_constant(literal, cast, key_type),
                 _ => None,
             }
         }
         _ => None,
     }
+}
+
+fn parameter_constant(number: u16, key_type: KeyType) -> Option<Given> {
+    let index = number.checked_sub(1)?;
+    Some(Given {
+        constant: Constant::Parameter { index, key_type },
+        literal: None,
+    })
 }
 
 /// The key type that a cast makes of a value, where it hashes like the key.
@@ -164,16 +252,27 @@ fn cast_type(to: &Type, key_type: KeyType) -> Option<KeyType> {
     (hash_family(cast) == hash_family(key_type)).then_some(cast)
 }
 
-fn literal_constant(literal: &Literal, read_as: KeyType, key_type: KeyType) -> Option<Constant> {
-    match literal {
-        Literal::Text(text) => Some(match read_as.from_text(text.as_bytes()) {
-            Decoded::Value(value) => Constant::Value(value),
-            Decoded::Invalid => Constant::Invalid,
-        }),
+fn literal_constant(literal: &Literal, read_as: KeyType, key_type: KeyType) -> Option<Given> {
+    let (constant, slot) = match literal {
+        Literal::Text(text) => {
+            let (text, slot) = text.parts();
+            let constant = match read_as.from_text(text.as_bytes()) {
+                Decoded::Value(value) => Constant::Value(value),
+                Decoded::Invalid => Constant::Invalid,
+            };
+            (constant, slot)
+        }
         // digits are an int4 or int8 of their own: only with an integer key is the comparison one of integers
         Literal::Integer(value) if hash_family(key_type) == 0 => {
-            Some(Constant::Value(KeyValue::Int(*value)))
+            let (value, slot) = value.parts();
+            (Constant::Value(KeyValue::Int(*value)), slot)
         }
-        Literal::Integer(_) | Literal::Null | Literal::Other => None,
-    }
+        Literal::Integer(_) | Literal::Null | Literal::Other => return None,
+    };
+    let literal = slot.map(|slot| LiteralKey {
+        slot,
+        read_as,
+        assigned: None,
+    });
+    Some(Given { constant, literal })
 }

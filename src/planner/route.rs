@@ -1,21 +1,33 @@
 //! From what a walk found to the route. One rule after the other; the first that applies decides.
 
-use super::proof::Constant;
+use super::proof::{Common, Constant, Pattern};
 use super::refusal::{Number, Refusal};
 use super::survey::{self, Facts};
+use super::template::{Guard, LiteralKey, Template};
 use super::{Command, Effect, Knowledge, Plan, Route, scatter};
 use crate::sql::Statement;
+use crate::sql::slots::Stripped;
 
-pub(super) fn plan(statement: &Statement, knowledge: &Knowledge<'_>) -> Result<Plan, Refusal> {
+/// The plan, the literal whose value names its shard, and what it was decided by.
+pub(super) struct Decision {
+    pub plan: Plan,
+    key: Option<LiteralKey>,
+    facts: Facts,
+}
+
+pub(super) fn decide(
+    statement: &Statement,
+    knowledge: &Knowledge<'_>,
+) -> Result<Decision, Refusal> {
     let facts = survey::survey(statement, knowledge)?;
     let command = survey::command(&statement.query);
-    let route = route(&facts, knowledge)?;
+    let (route, key) = route(&facts, knowledge)?;
     let has_effect = facts.user_function.is_some() || facts.effect_function.is_some();
     let effect = match command {
         Command::Select if !facts.locks && !has_effect => Effect::Read,
         _ => Effect::Write,
     };
-    Ok(Plan {
+    let plan = Plan {
         assigned: facts
             .assigned
             .filter(|_| matches!(route, Route::Key { .. })),
@@ -23,26 +35,75 @@ pub(super) fn plan(statement: &Statement, knowledge: &Knowledge<'_>) -> Result<P
         effect,
         command,
         must_fail: facts.nothing,
+    };
+    Ok(Decision { plan, key, facts })
+}
+
+pub(super) fn template(
+    statement: &Statement,
+    knowledge: &Knowledge<'_>,
+    literals: &Stripped<'_>,
+) -> Result<Template, Refusal> {
+    let Decision { plan, key, facts } = decide(statement, knowledge)?;
+    Ok(Template {
+        guards: guards(statement, &facts, &plan, literals),
+        plan,
+        key,
     })
 }
 
-fn route(facts: &Facts, knowledge: &Knowledge<'_>) -> Result<Route, Refusal> {
+/// What the literals of another text must fulfil for the same decisions to be right.
+fn guards(
+    statement: &Statement,
+    facts: &Facts,
+    plan: &Plan,
+    literals: &Stripped<'_>,
+) -> Vec<Guard> {
+    let is = |&slot: &u32| Guard::Is(slot, literals.literal(slot).into());
+    let mut guards: Vec<Guard> = statement
+        .hidden
+        .iter()
+        .chain(&facts.fixed)
+        .map(is)
+        .collect();
+    if plan.route == Route::Every {
+        guards.extend(facts.texts.iter().map(|&slot| Guard::NoMoment(slot)));
+    }
+    let alone = |common: &Common<'_>| !common.together;
+    if !facts.proof.common_constant().as_ref().is_some_and(alone) {
+        match facts.proof.pattern() {
+            Pattern::Any => {}
+            Pattern::Pairs(pairs) => {
+                let pairs = pairs.into_iter();
+                guards.extend(pairs.map(|(one, other, same)| Guard::Same(one, other, same)));
+            }
+            Pattern::Fixed(keys) => guards.extend(keys.iter().map(|key| is(&key.slot.index))),
+        }
+    }
+    guards
+}
+
+fn route(facts: &Facts, knowledge: &Knowledge<'_>) -> Result<(Route, Option<LiteralKey>), Refusal> {
     if facts.nothing {
-        return Ok(Route::Authoritative);
+        return Ok((Route::Authoritative, None));
     }
     check_company(facts)?;
     if !facts.proof.nodes.is_empty() {
         return match facts.proof.common_constant() {
-            Some(constant) => by_key(constant, facts, knowledge),
-            None => without_key(facts),
+            Some(Common { given, .. }) => {
+                let route = by_key(&given.constant, facts, knowledge)?;
+                Ok((route, given.literal))
+            }
+            None => without_key(facts).map(|route| (route, None)),
         };
     }
     check_functions(facts)?;
-    Ok(match &facts.single {
+    let route = match &facts.single {
         Some((shard, _)) => Route::One(*shard),
         None if facts.system.is_some() || facts.reads_server => Route::Authoritative,
         None => Route::Any,
-    })
+    };
+    Ok((route, None))
 }
 
 /// Refuses tables that no one shard has together.

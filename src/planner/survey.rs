@@ -12,6 +12,7 @@ mod queries;
 mod tables;
 mod writes;
 
+pub(super) use expressions::names_a_moment;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -57,6 +58,10 @@ pub(super) struct Facts {
     pub target: Option<Arc<crate::catalog::Relation>>,
     /// The value of the sharding key that an INSERT stores.
     pub assigned: Option<super::Assigned>,
+    /// Slots whose literals decided something.
+    pub fixed: Vec<u32>,
+    /// Slots of strings that name no moment now.
+    pub texts: Vec<u32>,
 }
 
 impl Facts {

@@ -8,6 +8,7 @@ mod error;
 pub mod listen;
 mod reserved;
 pub mod scan;
+pub mod slots;
 pub mod statement;
 pub mod traces;
 mod understand;

@@ -11,6 +11,8 @@ pub struct Statement {
     pub query: Query,
     /// The highest `$n` of the text; 0 without parameters.
     pub parameters: u16,
+    /// Slots ([`super::slots`]) that the tree does not show: the parser may have read anything out of their literals.
+    pub hidden: Vec<u32>,
 }
 
 /// One query level with what surrounds its body.
@@ -238,12 +240,57 @@ pub enum Expr {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Literal {
     /// Decimal digits that fit an int8, with a sign before them or none.
-    Integer(i64),
+    Integer(Slotted<i64>),
     /// A quoted string whose value is known exactly.
-    Text(String),
+    Text(Slotted<String>),
     Null,
     /// Any other number, a boolean, a bit string, a string with escapes.
     Other,
+}
+
+/// A value, and the slot of the text that it comes from. A plan is used again with other literals in the slots, so
+/// whoever decides by a value has to say that it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slotted<T> {
+    value: T,
+    slot: Option<Slot>,
+}
+
+/// A literal that may be another one when the plan is used again ([`super::slots`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Among the slots of the text, from 0.
+    pub index: u32,
+    /// A minus stands before the digits.
+    pub negated: bool,
+}
+
+impl<T> Slotted<T> {
+    pub(super) fn new(value: T, slot: Option<Slot>) -> Self {
+        Self { value, slot }
+    }
+
+    /// The value for a decision that holds for this value only: the slot is noted in `fixed`.
+    pub fn fix(&self, fixed: &mut Vec<u32>) -> &T {
+        fixed.extend(self.slot.map(|slot| slot.index));
+        &self.value
+    }
+
+    /// The value for who keeps the slot beside what is made of it.
+    pub fn parts(&self) -> (&T, Option<Slot>) {
+        (&self.value, self.slot)
+    }
+}
+
+impl Slotted<i64> {
+    /// With a minus before it; `None` where there is no such integer.
+    pub(super) fn negated(&self) -> Option<Self> {
+        let slot = self.slot.map(|slot| Slot {
+            negated: !slot.negated,
+            ..slot
+        });
+        Some(Self::new(self.value.checked_neg()?, slot))
+    }
 }
 
 /// A type as a cast names it.

@@ -136,6 +136,18 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Statements refused, by number.",
     ),
     (
+        "pgherd_plan_lookups_total",
+        Kind::Counter,
+        Unit::Count,
+        "Texts of sharded databases whose plan was looked for, by result: hit, miss (parsed and planned).",
+    ),
+    (
+        "pgherd_plan_evictions_total",
+        Kind::Counter,
+        Unit::Count,
+        "Plans that were forgotten to make room.",
+    ),
+    (
         "pgherd_resident_bytes",
         Kind::Gauge,
         Unit::Bytes,
@@ -249,13 +261,26 @@ pub struct DatabaseMetrics {
     pub statements: Tally,
     pub received_bytes: Tally,
     pub sent_bytes: Tally,
+    /// Texts that were not parsed, for their plan was known.
+    pub plan_hits: Tally,
+    pub plan_misses: Tally,
+    pub plan_evictions: Tally,
 }
 
 impl DatabaseMetrics {
     #[must_use]
     pub fn new(database: &str) -> Self {
         let database = database.to_owned();
+        let lookups = |result: &'static str| {
+            let database = database.clone();
+            metrics::counter!("pgherd_plan_lookups_total", "database" => database, "result" => result)
+        };
         Self {
+            plan_hits: Tally::new(lookups("hit")),
+            plan_misses: Tally::new(lookups("miss")),
+            plan_evictions: Tally::new(
+                metrics::counter!("pgherd_plan_evictions_total", "database" => database.clone()),
+            ),
             clients: metrics::gauge!("pgherd_clients", "database" => database.clone()),
             logins: metrics::counter!("pgherd_client_logins_total", "database" => database.clone(), "result" => "ok"),
             statements: Tally::new(
@@ -273,7 +298,14 @@ impl DatabaseMetrics {
 
     /// Brings the tallies up to a scrape.
     pub fn publish(&self) {
-        for tally in [&self.statements, &self.received_bytes, &self.sent_bytes] {
+        for tally in [
+            &self.statements,
+            &self.received_bytes,
+            &self.sent_bytes,
+            &self.plan_hits,
+            &self.plan_misses,
+            &self.plan_evictions,
+        ] {
             tally.publish();
         }
     }

@@ -6,6 +6,7 @@
 //! authoritative shard, once for all clients, so types have one OID whatever shard the rows come from; a server that
 //! has yet to parse a statement is asked whether it agrees.
 
+mod cache;
 mod command;
 mod extended;
 mod plans;

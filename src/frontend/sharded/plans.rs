@@ -1,24 +1,23 @@
-//! The texts that clients sent to a sharded database, each planned once: two generations, so that what is used stays
-//! and what was sent once is forgotten.
+//! The texts that clients sent to a sharded database, each planned once. Texts that differ in literals only share a
+//! template, so a simple query costs a scan of its bytes and a look-up, not a parse.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use crate::catalog::Catalog;
+use super::cache::Cache;
 use crate::frontend::statements::{Interned, Prepared};
 use crate::placement::Placement;
-use crate::planner::{self, Effect, Knowledge, Number, Plan, Refusal, Route};
-use crate::sql::scan;
-use crate::sql::scan::{Verb, verb};
+use crate::planner::{self, Effect, Knowledge, Number, Plan, Refusal, Route, Template};
+use crate::sql::scan::{self, Verb, verb};
+use crate::sql::slots::Stripped;
+use crate::sql::{TEXT_BYTES_MAX, understand};
+use crate::telemetry::DatabaseMetrics;
 use crate::wire::decode;
 use crate::wire::frame::HEADER_BYTES;
 
-/// Entries of one generation.
-const ENTRIES_MAX: usize = 2048;
-/// Bytes of the texts of one generation.
-const TEXT_BYTES_MAX: usize = 8 << 20;
+/// Templates that one text without its literals may have; where values matter, there are several.
+const VARIANTS_MAX: usize = 8;
 /// OIDs below this are the same on every server.
 const FIRST_USER_OID: u32 = 16384;
 
@@ -89,34 +88,48 @@ fn columns(rows: &[u8]) -> Option<Vec<(&[u8], u32, &[u8])>> {
     Some(columns)
 }
 
-#[derive(Default)]
-struct Generations {
-    young: HashMap<Arc<[u8]>, Arc<Prepared>>,
-    young_bytes: usize,
-    old: HashMap<Arc<[u8]>, Arc<Prepared>>,
-}
-
 /// The planned texts of one database.
 #[derive(Default)]
-pub struct Plans(Mutex<Generations>);
+pub struct Plans {
+    /// By the tail of a Parse message.
+    texts: Mutex<Cache<Arc<Prepared>>>,
+    /// By the text without its literals; the latest first.
+    templates: Mutex<Cache<Arc<[Template]>>>,
+}
 
 impl Plans {
+    /// The plan of a text of which one with other literals was planned before.
+    pub fn like(
+        &self,
+        text: &[u8],
+        placement: &Placement,
+        metrics: &DatabaseMetrics,
+    ) -> Option<Plan> {
+        // What no parser would be asked has no plan either.
+        let text = (text.len() <= TEXT_BYTES_MAX).then_some(text)?;
+        let literals = Stripped::of(std::str::from_utf8(text).ok()?);
+        let plan = self.instance(&literals, placement)?;
+        metrics.plan_hits.add(1);
+        Some(plan)
+    }
+
     /// What is known of this Parse message's `tail`; plans it where it is new.
     pub fn get(
         &self,
         tail: &[u8],
         interned: &Interned,
-        catalog: &Catalog,
-        placement: &Placement,
+        knowledge: &Knowledge<'_>,
+        metrics: &DatabaseMetrics,
     ) -> Arc<Prepared> {
-        if let Some(known) = self.lock().find(tail) {
+        if let Some(known) = lock(&self.texts).find(tail) {
+            metrics.plan_hits.add(1);
             return known;
         }
         // Planned outside of the lock; two sessions may do it twice, and the later one wins.
         let text = tail.split(|&byte| byte == 0).next().unwrap_or_default();
         let (server_tail, declared) = without_user_types(tail, text.len());
         let shape = Shape {
-            work: work(text, &Knowledge { catalog, placement }),
+            work: self.work(text, knowledge, metrics),
             description: OnceLock::new(),
             declared,
             shows: matches!(verb(text), Verb::Show { .. }),
@@ -126,39 +139,79 @@ impl Plans {
             server_tail.into(),
             shape,
         ));
-        self.lock().keep(tail.into(), &prepared);
+        keep(&self.texts, tail, Arc::clone(&prepared), metrics);
         prepared
     }
 
     /// All will be planned and described again.
     pub fn forget(&self) {
-        *self.lock() = Generations::default();
+        *lock(&self.texts) = Cache::default();
+        *lock(&self.templates) = Cache::default();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
-        // What is kept here is whole between any two statements.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn instance(&self, literals: &Stripped<'_>, placement: &Placement) -> Option<Plan> {
+        let variants = lock(&self.templates).find(literals.key())?;
+        variants
+            .iter()
+            .find_map(|template| template.plan(literals, placement))
+    }
+
+    fn work(
+        &self,
+        text: &[u8],
+        knowledge: &Knowledge<'_>,
+        metrics: &DatabaseMetrics,
+    ) -> Result<Work, Refusal> {
+        let statements = scan::split(text, true);
+        match statements.as_slice() {
+            [] => Ok(Work::Empty),
+            [one] => {
+                let statement = text.get(one.clone()).unwrap_or_default();
+                match unplanned(statement) {
+                    Some(known) => known,
+                    None => self.plan(statement, knowledge, metrics).map(Work::Plan),
+                }
+            }
+            _ => Err(Refusal::new(Number::ManyStatements)),
+        }
+    }
+
+    /// Plans a statement, and keeps what others may use of it.
+    fn plan(
+        &self,
+        statement: &[u8],
+        knowledge: &Knowledge<'_>,
+        metrics: &DatabaseMetrics,
+    ) -> Result<Plan, Refusal> {
+        let not_utf8 = || Refusal::about(Number::NotParsed, "bytes that are not UTF-8");
+        let statement = std::str::from_utf8(statement).map_err(|_| not_utf8())?;
+        let literals = Stripped::of(statement);
+        if let Some(plan) = self.instance(&literals, knowledge.placement) {
+            metrics.plan_hits.add(1);
+            return Ok(plan);
+        }
+        metrics.plan_misses.add(1);
+        let template = planner::template(&understand(statement)?, knowledge, &literals)?;
+        let plan = *template.written();
+        if !plan.must_fail {
+            let known = lock(&self.templates).find(literals.key());
+            let known = known.iter().flat_map(|known| known.iter().cloned());
+            let variants = std::iter::once(template).chain(known).take(VARIANTS_MAX);
+            keep(&self.templates, literals.key(), variants.collect(), metrics);
+        }
+        Ok(plan)
     }
 }
 
-impl Generations {
-    fn find(&mut self, tail: &[u8]) -> Option<Arc<Prepared>> {
-        if let Some(known) = self.young.get(tail) {
-            return Some(Arc::clone(known));
-        }
-        let (tail, known) = self.old.remove_entry(tail)?;
-        self.keep(tail, &known);
-        Some(known)
-    }
+fn lock<V>(cache: &Mutex<Cache<V>>) -> MutexGuard<'_, Cache<V>> {
+    // What is kept here is whole between any two statements.
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn keep(&mut self, tail: Arc<[u8]>, prepared: &Arc<Prepared>) {
-        if self.young.len() >= ENTRIES_MAX || self.young_bytes + tail.len() > TEXT_BYTES_MAX {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += tail.len();
-        self.young.insert(tail, Arc::clone(prepared));
-    }
+fn keep<V: Clone>(cache: &Mutex<Cache<V>>, key: &[u8], value: V, metrics: &DatabaseMetrics) {
+    let mut cache = lock(cache);
+    cache.keep(key.into(), value);
+    metrics.plan_evictions.add(cache.take_evicted() as u64);
 }
 
 /// Takes the types with OIDs of users out of a Parse message's tail.
@@ -177,15 +230,10 @@ fn without_user_types(tail: &[u8], text_bytes: usize) -> (Vec<u8>, Vec<(usize, u
     (tail, declared)
 }
 
-fn work(text: &[u8], knowledge: &Knowledge<'_>) -> Result<Work, Refusal> {
-    let statements = scan::split(text, true);
-    let statement = match statements.as_slice() {
-        [] => return Ok(Work::Empty),
-        [one] => text.get(one.clone()).unwrap_or_default(),
-        _ => return Err(Refusal::new(Number::ManyStatements)),
-    };
+/// What is said of a statement by its first words; `None` where it has to be planned.
+fn unplanned(statement: &[u8]) -> Option<Result<Work, Refusal>> {
     let number = match verb(statement) {
-        Verb::Empty => return Ok(Work::Empty),
+        Verb::Empty => return Some(Ok(Work::Empty)),
         Verb::Select
         | Verb::Insert
         | Verb::Update
@@ -194,8 +242,8 @@ fn work(text: &[u8], knowledge: &Knowledge<'_>) -> Result<Work, Refusal> {
         | Verb::With
         | Verb::Values
         | Verb::Table
-        | Verb::Other(_) => return plan(statement, knowledge).map(Work::Plan),
-        Verb::Show { .. } => return Ok(Work::Plan(shown_by_the_authoritative())),
+        | Verb::Other(_) => return None,
+        Verb::Show { .. } => return Some(Ok(Work::Plan(shown_by_the_authoritative()))),
         Verb::Begin { .. }
         | Verb::Commit { .. }
         | Verb::Rollback { .. }
@@ -208,7 +256,7 @@ fn work(text: &[u8], knowledge: &Knowledge<'_>) -> Result<Work, Refusal> {
         | Verb::Reset { .. }
         | Verb::Discard(_)
         | Verb::Deallocate { .. }
-        | Verb::Unlisten => return Ok(Work::Command),
+        | Verb::Unlisten => return Some(Ok(Work::Command)),
         Verb::SetSession { .. } => Number::SessionSetting,
         Verb::PrepareTransaction | Verb::CommitPrepared | Verb::RollbackPrepared => {
             Number::TwoPhase
@@ -237,13 +285,7 @@ fn work(text: &[u8], knowledge: &Knowledge<'_>) -> Result<Work, Refusal> {
         | Verb::Checkpoint
         | Verb::Reindex => Number::Utility,
     };
-    Err(Refusal::new(number))
-}
-
-fn plan(statement: &[u8], knowledge: &Knowledge<'_>) -> Result<Plan, Refusal> {
-    let text = std::str::from_utf8(statement)
-        .map_err(|_| Refusal::about(Number::NotParsed, "bytes that are not UTF-8"))?;
-    planner::plan(&crate::sql::understand(text)?, knowledge)
+    Some(Err(Refusal::new(number)))
 }
 
 /// SHOW reads a setting; those of the authoritative shard are the database's.
@@ -260,34 +302,6 @@ fn shown_by_the_authoritative() -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tail(text: &str) -> Vec<u8> {
-        [text.as_bytes(), b"\0\0\0"].concat()
-    }
-
-    #[test]
-    fn what_is_used_again_outlives_what_was_used_once() {
-        let (plans, interned) = (Plans::default(), Interned::default());
-        let (catalog, placement) = (
-            Catalog::default(),
-            Placement::new("c", 1, vec![crate::names::ShardId(0); 1024], 1).unwrap(),
-        );
-        let get = |text: &str| plans.get(&tail(text), &interned, &catalog, &placement);
-        let kept = get("COMMIT").id;
-        for number in 0..ENTRIES_MAX * 5 {
-            get(&format!("SET LOCAL x = {number}"));
-            if number % 1000 == 0 {
-                assert_eq!(get("COMMIT").id, kept);
-            }
-        }
-        let generations = plans.lock();
-        assert!(generations.young.len() + generations.old.len() <= 2 * ENTRIES_MAX);
-        assert!(
-            !generations
-                .young
-                .contains_key(tail("SET LOCAL x = 0").as_slice())
-        );
-    }
 
     #[test]
     fn oids_of_users_types_are_told_to_no_server() {

@@ -1,14 +1,11 @@
 //! Query messages: one statement each.
 
-use std::sync::Arc;
-
 use super::AUTHORITATIVE;
 use super::extended::{shape, work};
 use super::plans::Work;
 use super::standing::Place;
 use crate::backend::replies::Expect;
 use crate::frontend::session::Session;
-use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Transaction;
 use crate::frontend::trouble::{SessionError, Trouble};
 use crate::names::ShardId;
@@ -47,6 +44,9 @@ impl Session {
             }
             return self.forward_query(frame, AUTHORITATIVE, Effect::Read).await;
         }
+        if let Some(plan) = self.database.plan_like(text)? {
+            return self.run_simple(frame, &plan, false).await;
+        }
         let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
         match work(&prepared)? {
             Work::Empty => {
@@ -62,22 +62,22 @@ impl Session {
                 }
                 None => self.forward_query(frame, AUTHORITATIVE, Effect::Read).await,
             },
-            Work::Plan(plan) => self.run_simple(frame, &prepared, plan).await,
+            Work::Plan(plan) if plan.must_fail => {
+                self.describe(&prepared).await?;
+                Err(SessionError::SchemaChanged.into())
+            }
+            Work::Plan(plan) => self.run_simple(frame, plan, shape(&prepared)?.shows).await,
         }
     }
 
     async fn run_simple(
         &mut self,
         frame: Frame<'_>,
-        prepared: &Arc<Prepared>,
         plan: &Plan,
+        shows: bool,
     ) -> Result<(), Trouble> {
-        if plan.must_fail {
-            self.describe(prepared).await?;
-            return Err(SessionError::SchemaChanged.into());
-        }
         let target = plan.target(self.database.placement()?, &())?;
-        match self.place(target, shape(prepared)?.shows)? {
+        match self.place(target, shows)? {
             Place::Shard(shard) => self.forward_query(frame, shard, plan.effect).await,
             Place::Every => {
                 let rows = self.scatter_query(frame.whole).await?;

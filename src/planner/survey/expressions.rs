@@ -43,9 +43,11 @@ impl Survey<'_> {
                 Ok(())
             }
             Expr::Literal(Literal::Text(text)) => {
+                let (text, slot) = text.parts();
                 if names_a_moment(text) {
                     self.facts.obstacle(Number::MomentOverShards, text);
                 }
+                self.facts.texts.extend(slot.map(|slot| slot.index));
                 Ok(())
             }
             Expr::Default | Expr::Literal(_) | Expr::Parameter(_) => Ok(()),
@@ -215,7 +217,7 @@ fn key_of(expr: &Expr, scope: &Scope<'_>) -> Option<(KeyOf, bool)> {
 }
 
 /// Whether PostgreSQL may read the clock when it reads this text as a date or time.
-fn names_a_moment(text: &str) -> bool {
+pub(in crate::planner) fn names_a_moment(text: &str) -> bool {
     let mut words = text.split(|character: char| !character.is_ascii_alphabetic());
     words.any(|word| {
         MOMENTS

@@ -163,7 +163,7 @@ impl Survey<'_> {
 
     /// What a level offers to the one around it. A key passes a proof inwards only where each row of the level comes
     /// from rows with that key alone.
-    fn outputs(&self, select: &Select, scope: &Scope<'_>, before: Met) -> Outputs {
+    fn outputs(&mut self, select: &Select, scope: &Scope<'_>, before: Met) -> Outputs {
         let mut outputs = Outputs {
             reference: scope.names.reference,
             ..Outputs::default()
@@ -193,7 +193,7 @@ impl Survey<'_> {
             return outputs.outward_only();
         }
         if let Some(group_by) = &select.group_by {
-            let kept = grouping_keys(group_by, select, scope);
+            let kept = grouping_keys(group_by, select, scope, &mut self.facts.fixed);
             for key in outputs
                 .columns
                 .iter_mut()
@@ -218,7 +218,12 @@ fn check_locks(locks: &[Lock], names: &Names) -> Surveyed<()> {
 }
 
 /// The occurrences whose key is among the grouping columns. Grouping sets keep none.
-fn grouping_keys(group_by: &[Expr], select: &Select, scope: &Scope<'_>) -> Vec<usize> {
+fn grouping_keys(
+    group_by: &[Expr],
+    select: &Select,
+    scope: &Scope<'_>,
+    fixed: &mut Vec<u32>,
+) -> Vec<usize> {
     if group_by
         .iter()
         .any(|expr| matches!(expr, Expr::Operation(_)))
@@ -232,7 +237,8 @@ fn grouping_keys(group_by: &[Expr], select: &Select, scope: &Scope<'_>) -> Vec<u
         .any(|item| matches!(item.expr, Expr::Wildcard(_)));
     let keys = group_by.iter().filter_map(|expr| match expr {
         Expr::Literal(Literal::Integer(ordinal)) if counts => {
-            let index = usize::try_from(*ordinal).ok()?.checked_sub(1)?;
+            let ordinal = *ordinal.fix(fixed);
+            let index = usize::try_from(ordinal).ok()?.checked_sub(1)?;
             own_key(&select.items.get(index)?.expr, scope)
         }
         expr => own_key(expr, scope),

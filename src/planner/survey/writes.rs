@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Narrowed, Survey, Surveyed};
 use crate::catalog::{ColumnDefault, Key, Relation, Resolved, Standing};
 use crate::planner::Assigned;
-use crate::planner::proof::{self, Constant, Node};
+use crate::planner::proof::{self, Constant, Given, Node};
 use crate::planner::refusal::{Number, Refusal};
 use crate::planner::scope::{Names, Outputs, Scope};
 use crate::planner::target::stored;
+use crate::planner::template::LiteralKey;
 use crate::sql::statement::{
     Assignment, Body, Delete, Expr, Insert, Literal, OnConflict, Overriding, Source, Table, Update,
 };
@@ -271,7 +272,7 @@ fn given<'e>(
         .filter(|value| !matches!(value, Expr::Default))
 }
 
-fn key_value(insert: &Insert, relation: &Relation, key: &Key, row: &[Expr]) -> Surveyed<Constant> {
+fn key_value(insert: &Insert, relation: &Relation, key: &Key, row: &[Expr]) -> Surveyed<Given> {
     if key.generated {
         return Err(Refusal::about(Number::KeyGenerated, &key.column));
     }
@@ -284,14 +285,20 @@ fn key_value(insert: &Insert, relation: &Relation, key: &Key, row: &[Expr]) -> S
     let assigned = Assigned {
         characters_max: key.characters_max,
     };
-    match proof::constant(value, key.key_type) {
-        None => Err(Refusal::about(Number::KeyNotConstant, &key.column)),
-        Some(Constant::Value(value)) => Ok(match stored(value, assigned) {
-            Some(value) => Constant::Value(value),
-            None => Constant::Invalid,
-        }),
-        Some(other) => Ok(other),
-    }
+    let Some(given) = proof::constant(value, key.key_type) else {
+        return Err(Refusal::about(Number::KeyNotConstant, &key.column));
+    };
+    let constant = match given.constant {
+        Constant::Value(value) => {
+            stored(value, assigned).map_or(Constant::Invalid, Constant::Value)
+        }
+        other => other,
+    };
+    let literal = given.literal.map(|literal| LiteralKey {
+        assigned: Some(assigned),
+        ..literal
+    });
+    Ok(Given { constant, literal })
 }
 
 /// Columns that a sequence would fill: each shard counts for itself.

@@ -11,6 +11,7 @@ mod properties;
 mod refusals;
 mod scatters;
 mod targets;
+mod templates;
 mod writes;
 
 use std::sync::{Arc, LazyLock};
@@ -107,6 +108,7 @@ fn check(table: &[(&str, &str)]) {
     let wrong: Vec<String> = table
         .iter()
         .filter_map(|(sql, expected)| {
+            templates::holds_for_other_literals(sql);
             let said = said(sql);
             let detail = || planned(sql).err().map(|refusal| format!("{refusal:?}"));
             (said != *expected).then(|| {

@@ -4,12 +4,13 @@
 //! (which pairs of symbols make one operator is left to each). Where they differ nobody knows what the statement
 //! says, and it is refused.
 
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::depth::Depth;
 use super::{LINKS_MAX, Understood, unknown};
 use crate::sql::error::Unparsed;
 use crate::sql::scan::{self, Kind};
+use crate::sql::slots;
 
 /// What our scanner found in a text.
 pub(super) struct Ours<'a> {
@@ -49,10 +50,11 @@ impl<'a> Ours<'a> {
         Ok(ours)
     }
 
-    /// Compares with the parser's tokens of the same text.
-    pub fn agrees_with(&self, parsed: &[TokenWithSpan]) -> Understood<()> {
-        let mut ours = self.tokens.iter().copied().peekable();
-        for TokenWithSpan { token, .. } in parsed {
+    /// Compares with the parser's tokens of the same text; says where each slot begins.
+    pub fn agrees_with(&self, parsed: &[TokenWithSpan]) -> Understood<Vec<Location>> {
+        let mut slots = Vec::new();
+        let mut ours = self.tokens.iter().copied();
+        for TokenWithSpan { token, span } in parsed {
             match token {
                 Token::Whitespace(_) | Token::EOF => {}
                 // PostgreSQL's `!=` is its `<>`, to the parser too
@@ -77,11 +79,14 @@ impl<'a> Ours<'a> {
                     }
                 }
                 other => {
-                    if !ours
-                        .next()
-                        .is_some_and(|(kind, text)| is_same(other, kind, text))
-                    {
+                    let Some((kind, text)) = ours.next() else {
                         return disagreement();
+                    };
+                    if !is_same(other, kind, text) {
+                        return disagreement();
+                    }
+                    if slots::class(kind, text.as_bytes()).is_some() {
+                        slots.push(span.start);
                     }
                 }
             }
@@ -89,7 +94,7 @@ impl<'a> Ours<'a> {
         if ours.next().is_some() {
             disagreement()
         } else {
-            Ok(())
+            Ok(slots)
         }
     }
 }

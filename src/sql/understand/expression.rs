@@ -6,11 +6,11 @@ use sqlparser::ast::{
     AccessExpr, BinaryOperator, CeilFloorKind, Expr as Parsed, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
     InTarget, ObjectName, ObjectNamePart, OrderByExpr, Query, Subscript, UnaryOperator, Value,
-    WindowFrameBound, WindowSpec, WindowType,
+    ValueWithSpan, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::{Converter, Understood, unknown};
-use crate::sql::statement::{Call, Expr, Literal};
+use crate::sql::statement::{Call, Expr, Literal, Slotted};
 use crate::sql::verb::fold;
 
 /// How tightly an operator binds, loosest first.
@@ -175,9 +175,9 @@ impl Converter {
             Parsed::CompoundIdentifier(parts) => {
                 Ok(Expr::Column(parts.iter().map(name_of).collect()))
             }
-            Parsed::Value(value) => self.value(&value.value),
+            Parsed::Value(value) => self.value(value),
             Parsed::TypedString(typed) if !typed.uses_odbc_syntax => Ok(Expr::Cast {
-                inner: Box::new(self.value(&typed.value.value)?),
+                inner: Box::new(self.value(&typed.value)?),
                 to: Self::type_of(&typed.data_type),
             }),
             Parsed::Cast {
@@ -364,7 +364,7 @@ impl Converter {
                     // only digits as written: `- (-9)` and `- 7::int8` stay operations
                     Expr::Literal(Literal::Integer(value)) if matches!(inner, Parsed::Value(_)) => {
                         let value = if op == UnaryOperator::Minus {
-                            value.checked_neg()
+                            value.negated()
                         } else {
                             Some(value)
                         };
@@ -557,20 +557,22 @@ impl Converter {
         Ok(exprs)
     }
 
-    pub(super) fn value(&self, value: &Value) -> Understood<Expr> {
-        let literal = match value {
+    pub(super) fn value(&self, parsed: &ValueWithSpan) -> Understood<Expr> {
+        let slot = self.slot(parsed.span.start);
+        let integer =
+            |digits: &str| Some(Literal::Integer(Slotted::new(digits.parse().ok()?, slot)));
+        let string = |value: &str| Literal::Text(Slotted::new(value.to_owned(), slot));
+        let literal = match &parsed.value {
             Value::Number(digits, false) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().map_or(Literal::Other, Literal::Integer)
+                integer(digits).unwrap_or(Literal::Other)
             }
             Value::Number(..) | Value::Boolean(_) | Value::HexStringLiteral(_) => Literal::Other,
-            Value::SingleQuotedString(text) => Literal::Text(text.clone()),
-            Value::DollarQuotedString(quoted) => Literal::Text(quoted.value.clone()),
+            Value::SingleQuotedString(text) => string(text),
+            Value::DollarQuotedString(quoted) => string(&quoted.value),
             Value::EscapedStringLiteral(_) | Value::UnicodeStringLiteral(_) if self.escapes => {
                 Literal::Other
             }
-            Value::EscapedStringLiteral(text) | Value::UnicodeStringLiteral(text) => {
-                Literal::Text(text.clone())
-            }
+            Value::EscapedStringLiteral(text) | Value::UnicodeStringLiteral(text) => string(text),
             Value::Null => Literal::Null,
             Value::Placeholder(name) => {
                 let number = name

@@ -16,16 +16,19 @@ mod query;
 mod types;
 mod write;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use sqlparser::ast::Statement as Parsed;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Tokenizer;
+use sqlparser::tokenizer::{Location, Tokenizer};
 
 pub use depth::STACK_BYTES;
 
 use super::error::Unparsed;
 use super::scan::{Verb, verb};
-use super::statement::{Body, Query, Statement};
+use super::statement::{Body, Query, Slot, Statement};
 
 /// The longest text that is parsed, in bytes. What is longer is refused on a sharded database.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -51,7 +54,7 @@ pub fn understand(text: &str) -> Understood<Statement> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
         .tokenize_with_location()
         .map_err(|error| Unparsed::Syntax(error.to_string()))?;
-    ours.agrees_with(&tokens)?;
+    let slots = ours.agrees_with(&tokens)?;
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(NESTING_MAX)
         .with_tokens_with_locations(locks::simplify(tokens));
@@ -59,15 +62,16 @@ pub fn understand(text: &str) -> Understood<Statement> {
     let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else {
         return Err(Unparsed::NotOne);
     };
-    let query = statement_query(
-        &Converter {
-            escapes: ours.escapes,
-        },
-        &statement,
-    )?;
+    let converter = Converter {
+        escapes: ours.escapes,
+        slots,
+        shown: RefCell::default(),
+    };
+    let query = statement_query(&converter, &statement)?;
     Ok(Statement {
         query,
         parameters: ours.parameters,
+        hidden: converter.hidden(),
     })
 }
 
@@ -133,6 +137,29 @@ fn unknown<T>(what: impl Into<String>) -> Understood<T> {
 struct Converter {
     /// Whether a string of the text has backslash escapes: then the value of such strings is not trusted.
     escapes: bool,
+    /// Where each slot of the text begins, in order.
+    slots: Vec<Location>,
+    /// Slots that have become literals of the tree.
+    shown: RefCell<BTreeSet<u32>>,
+}
+
+impl Converter {
+    /// The slot of the literal that begins here.
+    fn slot(&self, begin: Location) -> Option<Slot> {
+        let index = self.slots.binary_search(&begin).ok()?;
+        let index = u32::try_from(index).ok()?;
+        self.shown.borrow_mut().insert(index);
+        Some(Slot {
+            index,
+            negated: false,
+        })
+    }
+
+    fn hidden(&self) -> Vec<u32> {
+        let shown = self.shown.borrow();
+        let all = 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        all.filter(|index| !shown.contains(index)).collect()
+    }
 }
 
 #[cfg(test)]

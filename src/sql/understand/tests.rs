@@ -1,14 +1,41 @@
 //! What the model keeps of a text, and what is refused rather than misread.
 
 use super::*;
-use crate::sql::statement::{Expr, From, Item, Literal, Type};
+use crate::sql::statement::{Expr, From, Item, Literal, Slotted, Type};
 
 /// The first output expression.
 fn expr(text: &str) -> Expr {
     let statement = understand(&format!("SELECT {text}")).unwrap();
     match statement.query.body {
-        Body::Select(mut select) => select.items.swap_remove(0).expr,
+        Body::Select(mut select) => unslotted(select.items.swap_remove(0).expr),
         other => panic!("{other:?}"),
+    }
+}
+
+/// As if no other literal could ever stand there.
+fn unslotted(expr: Expr) -> Expr {
+    let each = |exprs: Vec<Expr>| exprs.into_iter().map(unslotted).collect();
+    let inner = |expr: Box<Expr>| Box::new(unslotted(*expr));
+    match expr {
+        Expr::Literal(Literal::Integer(value)) => integer(*value.parts().0),
+        Expr::Literal(Literal::Text(text)) => string(text.parts().0),
+        Expr::Cast { inner: of, to } => Expr::Cast {
+            inner: inner(of),
+            to,
+        },
+        Expr::All(members) => Expr::All(each(members)),
+        Expr::Equal(left, right) => Expr::Equal(inner(left), inner(right)),
+        Expr::OneOf(left, members) => Expr::OneOf(inner(left), each(members)),
+        Expr::Operation(operands) => Expr::Operation(each(operands)),
+        Expr::Call(mut call) => {
+            call.arguments = each(call.arguments);
+            Expr::Call(call)
+        }
+        Expr::Field { inner: of, name } => Expr::Field {
+            inner: inner(of),
+            name,
+        },
+        other => other,
     }
 }
 
@@ -21,7 +48,48 @@ fn column(name: &str) -> Expr {
 }
 
 fn integer(value: i64) -> Expr {
-    Expr::Literal(Literal::Integer(value))
+    Expr::Literal(Literal::Integer(Slotted::new(value, None)))
+}
+
+fn string(value: &str) -> Expr {
+    Expr::Literal(Literal::Text(Slotted::new(value.to_owned(), None)))
+}
+
+#[test]
+fn literals_know_their_slots_and_the_others_are_hidden() {
+    let slots = |text: &str| {
+        let statement = understand(text).unwrap();
+        let Body::Select(select) = statement.query.body else {
+            panic!("{text}");
+        };
+        let shown: Vec<_> = select
+            .items
+            .iter()
+            .filter_map(|item| match &item.expr {
+                Expr::Literal(Literal::Integer(value)) => value.parts().1,
+                Expr::Literal(Literal::Text(text)) => text.parts().1,
+                _ => None,
+            })
+            .map(|slot| (slot.index, slot.negated))
+            .collect();
+        (shown, statement.hidden)
+    };
+    assert_eq!(
+        slots("SELECT 1, a, 'é', -3, 'x'\n, 5"),
+        (
+            vec![(0, false), (1, false), (2, true), (3, false), (4, false)],
+            vec![]
+        )
+    );
+    assert_eq!(slots("SELECT E'a', $$b$$, 7"), (vec![(0, false)], vec![]));
+    assert_eq!(
+        slots("SELECT x::varchar(3), 5"),
+        (vec![(1, false)], vec![0])
+    );
+    assert_eq!(
+        slots("SELECT interval '1 day', 5"),
+        (vec![(1, false)], vec![])
+    );
 }
 
 #[test]
@@ -37,13 +105,12 @@ fn names_are_folded_unless_quoted() {
 
 #[test]
 fn literals_keep_the_value_that_they_have_in_postgresql() {
-    let text = |value: &str| Expr::Literal(Literal::Text(value.to_owned()));
     assert_eq!(expr("42"), integer(42));
     assert_eq!(expr("-42"), integer(-42));
-    assert_eq!(expr("'it''s'"), text("it's"));
-    assert_eq!(expr("'back\\slash'"), text("back\\slash"));
-    assert_eq!(expr("$$a'b$$"), text("a'b"));
-    assert_eq!(expr("E'plain'"), text("plain"));
+    assert_eq!(expr("'it''s'"), string("it's"));
+    assert_eq!(expr("'back\\slash'"), string("back\\slash"));
+    assert_eq!(expr("$$a'b$$"), string("a'b"));
+    assert_eq!(expr("E'plain'"), string("plain"));
     for other in ["4.2", "1e3", "9223372036854775808", "true", "E'a\\x62'"] {
         assert_eq!(expr(other), Expr::Literal(Literal::Other), "{other}");
     }
