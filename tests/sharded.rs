@@ -949,3 +949,39 @@ fn a_transaction_whose_server_dies_under_its_first_statement_has_failed() {
         assert_eq!(client.query("SELECT 1").lines(), ["1"]);
     }
 }
+
+#[test]
+fn texts_that_differ_in_literals_are_planned_once_and_find_their_shards() {
+    let shop = start("templates");
+    let counted = |result: &str| -> u64 {
+        let line = format!(
+            "pgherd_plan_lookups_total{{database=\"{}\",result=\"{result}\"}} ",
+            shop.name
+        );
+        let page = shop.proxy.page("/metrics");
+        page.lines()
+            .find_map(|found| found.strip_prefix(&line))
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let mut client = shop.client();
+    // Planned for one shard first; the others must not inherit it.
+    client.query("SELECT name FROM customers WHERE id = 1");
+    let (misses, hits) = (counted("miss"), counted("hit"));
+    for id in 1..=CUSTOMERS {
+        for text in [
+            format!("SELECT name FROM customers WHERE id = {id}"),
+            format!("SELECT name  FROM customers WHERE id = {id}; -- again"),
+        ] {
+            assert_eq!(client.query(&text).lines(), [format!("c{id}")], "{text}");
+        }
+    }
+    assert_eq!(counted("miss"), misses);
+    assert!(counted("hit") >= hits + 2 * CUSTOMERS.unsigned_abs());
+    // A string is another type, and so another text.
+    let quoted = client.query("SELECT name FROM customers WHERE id = 'x'");
+    assert_eq!(quoted.sqlstate().as_deref(), Some("22P02"));
+    let quoted = client.query("SELECT name FROM customers WHERE id = '1'");
+    assert_eq!(quoted.lines(), ["c1"]);
+}
