@@ -551,6 +551,10 @@ fn function_call_traces(body: &[u8]) -> Option<Traces> {
 
 /// The verb of a text that is one statement.
 pub(super) fn only_verb(text: &[u8]) -> Verb<'_> {
+    // Nearly all that is parsed is one of these, whose first word is all there is to know.
+    if scan::is_plain_query(text) {
+        return verb(text);
+    }
     match scan::split(text, true).as_slice() {
         [] => Verb::Empty,
         [one] => verb(text.get(one.clone()).unwrap_or_default()),
