@@ -22,6 +22,8 @@ use pgherd::backend::pools::{Commons, Pools};
 use pgherd::backend::worker::Worker;
 use pgherd::config::Dsn;
 use pgherd::names::ShardId;
+use pgherd::wire::derived::Derived;
+use pgherd::wire::helpers::Helpers;
 use support::proxy::Proxy;
 use support::{PATIENCE, database, servers, until};
 use tokio::runtime::Handle;
@@ -34,7 +36,9 @@ fn pool_by_name(name: &str) -> (Arc<Pool>, Pools) {
     let text = format!("host=localhost port={port} user=postgres sslmode=disable");
     let dsn = Dsn::parse(&text, "postgres").unwrap();
     let database = Arc::new(herd::database(name, vec![herd::shard(0, dsn)], &[]));
-    let commons = Commons::new(&herd::config_of(&[Arc::clone(&database)]));
+    let config = herd::config_of(&[Arc::clone(&database)]);
+    let derived = Derived::new(Helpers::none());
+    let commons = Commons::new(&config, Helpers::none(), derived);
     let pools = Pools::new(database, Arc::new(commons), 1, Handle::current()).unwrap();
     let pool = pools.pool(ShardId(0), &"postgres".into()).unwrap();
     (pool, pools)

@@ -158,7 +158,7 @@ async fn the_right_password_is_welcome_and_no_other_by_every_method() {
         (Method::ScramSha256, None, "pencil", &[10, 11], FAILED),
         (Method::ScramSha256, Some(&md5), "pencil", &[10, 11], FAILED),
     ];
-    let authenticator = Authenticator::new();
+    let authenticator = Authenticator::default();
     for (number, (method, stored, password, kinds, expected)) in table.iter().enumerate() {
         let (told, outcome) = log_in(&authenticator, *method, *stored, password).await;
         assert_eq!(
@@ -171,7 +171,7 @@ async fn the_right_password_is_welcome_and_no_other_by_every_method() {
 
 #[tokio::test]
 async fn the_salt_does_not_tell_whether_a_user_exists() {
-    let authenticator = Authenticator::new();
+    let authenticator = Authenticator::default();
     let plain = Verifier::Plain("pencil".into());
     let mut salts = Vec::new();
     for stored in [None, Some(&plain), None, Some(&plain)] {
@@ -186,7 +186,7 @@ async fn the_salt_does_not_tell_whether_a_user_exists() {
         salts[0].len() > 20 && salts.iter().all(|salt| *salt == salts[0]),
         "{salts:?}"
     );
-    let elsewhere = log_in(&Authenticator::new(), Method::ScramSha256, None, "x")
+    let elsewhere = log_in(&Authenticator::default(), Method::ScramSha256, None, "x")
         .await
         .0
         .salt;
@@ -195,7 +195,7 @@ async fn the_salt_does_not_tell_whether_a_user_exists() {
 
 #[tokio::test]
 async fn a_plain_password_that_was_changed_is_not_answered_from_memory() {
-    let authenticator = Authenticator::new();
+    let authenticator = Authenticator::default();
     for (stored, password, expected) in [
         ("a", "a", true),
         ("b", "a", false),
@@ -211,7 +211,7 @@ async fn a_plain_password_that_was_changed_is_not_answered_from_memory() {
 
 #[tokio::test]
 async fn fifty_clients_at_once_are_all_welcome() {
-    let authenticator = Arc::new(Authenticator::new());
+    let authenticator = Arc::new(Authenticator::default());
     let logins: Vec<_> = (0..50)
         .map(|_| {
             let authenticator = authenticator.clone();
@@ -235,7 +235,7 @@ async fn refusal(method: Method, bytes: &[u8]) -> String {
     here.shutdown().await.unwrap();
     let stored = scram_keys("pencil");
     let stored = (method == Method::ScramSha256).then_some(&stored);
-    let result = Authenticator::new()
+    let result = Authenticator::default()
         .authenticate(&mut there, method, "me", stored, None)
         .await;
     let error = result.unwrap_err();

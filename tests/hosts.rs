@@ -20,6 +20,8 @@ use pgherd::backend::control::{Control, ControlLimits};
 use pgherd::config::Dsn;
 use pgherd::demo::Server;
 use pgherd::error::Report;
+use pgherd::wire::derived::Derived;
+use pgherd::wire::helpers::Helpers;
 use support::client::{message, query};
 use support::proxy::{Proxy, pgherd};
 use support::standby::{catch_up, follow, make_standbys, promote};
@@ -38,12 +40,13 @@ fn list(ports: &[u16], more: &str) -> String {
 
 async fn log_in(text: &str) -> Result<LoggedIn, ConnectError> {
     let dsn = Dsn::parse(text, "postgres").unwrap();
-    let encryption = Encryption::load(&dsn.tls)?;
+    let encryption = Encryption::load(&dsn.tls, &Helpers::none())?;
     connect(Login {
         dsn: &dsn,
         encryption: &encryption,
         user: "postgres",
         secret: None,
+        derived: &Derived::new(Helpers::none()),
         parameters: &[],
         timeout: LIMIT,
     })

@@ -18,6 +18,8 @@ use pgherd::backend::connect::{ConnectError, Encryption, LoggedIn, Login, cancel
 use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode, TargetSession};
 use pgherd::demo::{Options, Server, Servers};
 use pgherd::error::Report;
+use pgherd::wire::derived::Derived;
+use pgherd::wire::helpers::Helpers;
 use pgherd::wire::scram::md5_stored;
 use pgherd::wire::tls::server_end_point;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -123,12 +125,23 @@ impl Place {
 }
 
 async fn log_in(dsn: &Dsn, user: &str, secret: Option<&Secret>) -> Result<LoggedIn, ConnectError> {
-    let encryption = Encryption::load(&dsn.tls)?;
+    let nothing = Derived::new(Helpers::none());
+    log_in_with(dsn, user, secret, &nothing).await
+}
+
+async fn log_in_with(
+    dsn: &Dsn,
+    user: &str,
+    secret: Option<&Secret>,
+    derived: &Derived,
+) -> Result<LoggedIn, ConnectError> {
+    let encryption = Encryption::load(&dsn.tls, &Helpers::none())?;
     let login = Login {
         dsn,
         encryption: &encryption,
         user,
         secret,
+        derived,
         parameters: &[],
         timeout: LIMIT,
     };
@@ -276,6 +289,7 @@ async fn every_way_to_log_in_is_taken_and_every_refusal_is_the_servers() {
             .is_err()
     );
 
+    a_changed_password_is_noticed(&place).await;
     channel_binding_is_used(&place, &right).await;
     parameters_reach_the_server(&place).await;
     the_next_host_is_tried(&place, &right).await;
@@ -284,6 +298,31 @@ async fn every_way_to_log_in_is_taken_and_every_refusal_is_the_servers() {
 
 /// Where our side has a hash to bind to, it chooses SCRAM-SHA-256-PLUS or tells the server that it could; PostgreSQL
 /// refuses a wrong binding, and a client that could bind and did not.
+/// What is kept of a password must not outlive it, on either side.
+async fn a_changed_password_is_noticed(place: &Place) {
+    let dsn = place.dsn("127.0.0.1", ServerTls::default());
+    let derived = Derived::new(Helpers::none());
+    let change = |password: &str| {
+        let text = format!("ALTER ROLE scram PASSWORD '{password}'");
+        support::sql(place.server(), "postgres", &text);
+    };
+    let enters = async |password: &str| {
+        let secret = plain(password);
+        let entered = log_in_with(&dsn, "scram", Some(&secret), &derived).await;
+        entered.is_ok()
+    };
+    change("first");
+    assert!(enters("first").await && enters("first").await);
+    // The same password with another salt, then another password, then the first one again.
+    change("first");
+    assert!(enters("first").await);
+    change("second");
+    assert!(!enters("first").await && enters("second").await);
+    change("first");
+    assert!(!enters("second").await && enters("first").await);
+    change(PASSWORD);
+}
+
 async fn channel_binding_is_used(place: &Place, right: &Secret) {
     let dsn = place.dsn("127.0.0.1", place.tls(SslMode::Require));
     let server = log_in(&dsn, "encrypted", Some(right)).await.unwrap();
@@ -321,6 +360,7 @@ async fn parameters_reach_the_server(place: &Place) {
         encryption: &encryption,
         user: "trusted",
         secret: None,
+        derived: &Derived::new(Helpers::none()),
         parameters: &parameters,
         timeout: LIMIT,
     };
@@ -384,7 +424,7 @@ async fn what_runs_is_cancelled(place: &Place, right: &Secret) {
         ("127.0.0.1", SslMode::Require),
     ] {
         let dsn = place.dsn(host, place.tls(mode));
-        let encryption = Encryption::load(&dsn.tls).unwrap();
+        let encryption = Encryption::load(&dsn.tls, &Helpers::none()).unwrap();
         let mut server = log_in(&dsn, "scram", Some(right)).await.unwrap();
         query(&mut server, "SELECT pg_sleep(60)").await;
         let pid = server.pid;

@@ -18,6 +18,8 @@ use pgherd::backend::connect::{ConnectError, Encryption, LoggedIn, Login, connec
 use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode, TargetSession};
 use pgherd::error::Report;
 use pgherd::wire::authenticate::{Authenticator, Method, Verifier};
+use pgherd::wire::derived::Derived;
+use pgherd::wire::helpers::Helpers;
 use pgherd::wire::startup::{Opening, Policy, negotiate};
 use pgherd::wire::stream::Stream;
 use pgherd::wire::tls::{Acceptor, Connector, TlsError, Verification, server_end_point};
@@ -27,12 +29,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// One handshake of our connector with our acceptor.
 async fn handshake(server: &Pair, connector: &Connector, host: &str) -> Result<(), String> {
-    let acceptor = Acceptor::load(&server.cert, &server.key).unwrap();
+    let acceptor = Acceptor::load(&server.cert, &server.key, &Helpers::none()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
         let (tcp, _) = listener.accept().await.unwrap();
-        let mut stream = acceptor.accept(tcp, true).await?;
+        let mut stream = acceptor.accept(tcp, Some(&[])).await?;
         stream.write_all(b"hello").await.unwrap();
         stream.shutdown().await.unwrap();
         Ok::<_, TlsError>(())
@@ -110,8 +112,13 @@ async fn a_server_is_trusted_as_far_as_its_connection_string_asks() {
         (&common, Full, Some(&ours), "localhost", false),
     ];
     for (number, (server, verification, root, host, trusted)) in table.into_iter().enumerate() {
-        let connector =
-            Connector::load(verification, root.map(std::path::PathBuf::as_path), None).unwrap();
+        let connector = Connector::load(
+            verification,
+            root.map(std::path::PathBuf::as_path),
+            None,
+            &Helpers::none(),
+        )
+        .unwrap();
         let result = handshake(server, &connector, host).await;
         assert_eq!(result.is_ok(), trusted, "row {number}: {host}: {result:?}");
     }
@@ -128,7 +135,7 @@ fn files_that_cannot_serve_are_named() {
             .to_string()
             .replace(certificates.folder().to_str().unwrap(), "folder")
     };
-    let accept = |cert, key| said(Acceptor::load(cert, key).err().unwrap());
+    let accept = |cert, key| said(Acceptor::load(cert, key, &Helpers::none()).err().unwrap());
     assert_eq!(
         accept(&missing, &pair.key),
         "cannot read folder/missing: No such file or directory (os error 2)"
@@ -144,8 +151,13 @@ fn files_that_cannot_serve_are_named() {
     assert!(
         accept(&pair.cert, &other.key).starts_with("the certificate and the key cannot be used")
     );
-    let connect =
-        |verification, root| said(Connector::load(verification, root, None).err().unwrap());
+    let connect = |verification, root| {
+        said(
+            Connector::load(verification, root, None, &Helpers::none())
+                .err()
+                .unwrap(),
+        )
+    };
     assert_eq!(
         connect(Verification::Full, None),
         "verification needs a root certificate (sslrootcert)"
@@ -177,7 +189,7 @@ async fn serve(listener: TcpListener, acceptor: Option<Acceptor>, method: Method
         .filter(|_| is_tls)
         .and_then(Acceptor::channel_binding);
     let stored = Verifier::Plain("pencil".into());
-    let authenticated = Authenticator::new()
+    let authenticated = Authenticator::default()
         .authenticate(
             &mut startup.stream,
             method,
@@ -215,6 +227,15 @@ async fn serve(listener: TcpListener, acceptor: Option<Acceptor>, method: Method
 }
 
 async fn log_in(port: u16, tls: ServerTls) -> Result<LoggedIn, ConnectError> {
+    let encryption = Encryption::load(&tls, &Helpers::none())?;
+    log_in_with(port, tls, &encryption).await
+}
+
+async fn log_in_with(
+    port: u16,
+    tls: ServerTls,
+    encryption: &Encryption,
+) -> Result<LoggedIn, ConnectError> {
     let dsn = Dsn {
         hosts: vec![Endpoint::Tcp {
             host: "127.0.0.1".into(),
@@ -233,9 +254,10 @@ async fn log_in(port: u16, tls: ServerTls) -> Result<LoggedIn, ConnectError> {
     let secret = Secret::Plain(Password("pencil".into()));
     connect(Login {
         dsn: &dsn,
-        encryption: &Encryption::load(&dsn.tls)?,
+        encryption,
         user: "me",
         secret: Some(&secret),
+        derived: &Derived::new(Helpers::none()),
         parameters: &[],
         timeout: Duration::from_secs(10),
     })
@@ -252,7 +274,7 @@ async fn scram_binds_to_the_certificate_whatever_hash_signed_it() {
     for (algorithm, hash_bytes) in algorithms {
         let certificates = Certificates::signed_with(algorithm);
         let pair = certificates.make("server", Kind::LOCALHOST);
-        let acceptor = Acceptor::load(&pair.cert, &pair.key).unwrap();
+        let acceptor = Acceptor::load(&pair.cert, &pair.key, &Helpers::none()).unwrap();
         assert_eq!(acceptor.channel_binding().is_some(), hash_bytes.is_some());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -271,6 +293,52 @@ async fn scram_binds_to_the_certificate_whatever_hash_signed_it() {
         drop(server_side);
         server.await.unwrap();
     }
+}
+
+/// Logs in to what `acceptor` serves; whether the session was resumed, and what it binds to.
+async fn meet(acceptor: &Acceptor, encryption: &Encryption) -> (bool, Option<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(serve(listener, Some(acceptor.clone()), Method::ScramSha256));
+    let tls = ServerTls {
+        mode: SslMode::Require,
+        ..ServerTls::default()
+    };
+    let logged_in = log_in_with(port, tls, encryption).await.unwrap();
+    let Stream::TlsClient(stream) = &logged_in.stream else {
+        panic!("it is not encrypted");
+    };
+    let kind = format!("{:?}", stream.get_ref().1.handshake_kind());
+    let bound = server_end_point(&logged_in.stream);
+    drop(logged_in);
+    server.await.unwrap();
+    (kind == "Some(Resumed)", bound)
+}
+
+/// Both sides of a resumed session bind to the certificate of the first one, so it must not outlive its certificate.
+#[tokio::test]
+async fn a_session_is_resumed_under_the_same_certificate_only_and_binds_to_it() {
+    let certificates = Certificates::new();
+    let (first, second) = (
+        certificates.make("first", Kind::LOCALHOST),
+        certificates.make("second", Kind::LOCALHOST),
+    );
+    let tls = ServerTls {
+        mode: SslMode::Require,
+        ..ServerTls::default()
+    };
+    // With helpers, which also means that the connections change their thread.
+    let helpers = Helpers::start(1).unwrap();
+    let encryption = Encryption::load(&tls, &helpers).unwrap();
+    let acceptor = Acceptor::load(&first.cert, &first.key, &helpers).unwrap();
+    let (resumed, bound) = meet(&acceptor, &encryption).await;
+    assert!(!resumed && bound.is_some());
+    for _ in 0..2 {
+        assert_eq!(meet(&acceptor, &encryption).await, (true, bound.clone()));
+    }
+    let renewed = Acceptor::load(&second.cert, &second.key, &helpers).unwrap();
+    let (resumed, other) = meet(&renewed, &encryption).await;
+    assert!(!resumed && other != bound);
 }
 
 #[tokio::test]
@@ -328,7 +396,7 @@ async fn libpq_logs_in_over_tls_with_channel_binding_and_a_verified_host() {
     for (dsn, welcome) in table {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let acceptor = Acceptor::load(&pair.cert, &pair.key).unwrap();
+        let acceptor = Acceptor::load(&pair.cert, &pair.key, &Helpers::none()).unwrap();
         let server = tokio::spawn(serve(listener, Some(acceptor), Method::ScramSha256));
         let dsn = format!(
             "{dsn} hostaddr=127.0.0.1 port={port} user=me password=pencil sslrootcert={}",
@@ -352,7 +420,7 @@ async fn libpq_logs_in_over_tls_with_channel_binding_and_a_verified_host() {
 async fn a_client_may_begin_tls_at_once_if_it_names_the_protocol() {
     let certificates = Certificates::new();
     let pair = certificates.make("server", Kind::LOCALHOST);
-    let acceptor = Acceptor::load(&pair.cert, &pair.key).unwrap();
+    let acceptor = Acceptor::load(&pair.cert, &pair.key, &Helpers::none()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
@@ -368,7 +436,13 @@ async fn a_client_may_begin_tls_at_once_if_it_names_the_protocol() {
             other => panic!("{other:?}"),
         }
     });
-    let connector = Connector::load(Verification::Full, Some(&certificates.root()), None).unwrap();
+    let connector = Connector::load(
+        Verification::Full,
+        Some(&certificates.root()),
+        None,
+        &Helpers::none(),
+    )
+    .unwrap();
     let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     // Our connector names the protocol in every handshake.
     let mut stream = connector.connect(tcp, "localhost").await.unwrap();
@@ -384,7 +458,7 @@ async fn a_client_may_begin_tls_at_once_if_it_names_the_protocol() {
 async fn a_client_that_begins_tls_at_once_without_naming_the_protocol_is_refused() {
     let certificates = Certificates::new();
     let pair = certificates.make("server", Kind::LOCALHOST);
-    let acceptor = Acceptor::load(&pair.cert, &pair.key).unwrap();
+    let acceptor = Acceptor::load(&pair.cert, &pair.key, &Helpers::none()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {

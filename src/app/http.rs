@@ -13,6 +13,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::workers::Meter;
 use crate::frontend::Gate;
 use crate::telemetry::Exporter;
 
@@ -23,6 +24,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct Told {
     pub exporter: Option<Exporter>,
     pub gate: Arc<Gate>,
+    pub meters: Arc<[Meter]>,
     /// No new clients are taken.
     pub draining: Arc<AtomicBool>,
 }
@@ -48,6 +50,7 @@ pub(super) async fn serve(
 }
 
 async fn metrics(State(told): State<Told>) -> impl IntoResponse {
+    told.meters.iter().for_each(Meter::publish);
     for database in told.gate.databases.all() {
         database.metrics.publish();
         for pool in database.pools.all() {

@@ -1,21 +1,27 @@
 //! Listening sockets, and accepting from them until told to stop.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+use socket2::SockRef;
+use tokio::net::{TcpSocket, lookup_host};
 use tokio::task::JoinHandle;
 
-use super::workers::{Socket, Workers};
+use super::workers::Workers;
 use crate::config::Listen;
+use crate::wire::socket;
+use crate::wire::stream::Stream;
 
 const BACKLOG: u32 = 1024;
 /// Pause after a failed accept: too many open files do not go away at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Not watched by anybody yet.
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
@@ -57,7 +63,9 @@ pub(super) async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
                 };
                 socket.set_reuseaddr(true)?;
                 socket.bind(address)?;
-                listeners.push(Listener::Tcp(socket.listen(BACKLOG)?));
+                let listening = socket.listen(BACKLOG)?.into_std()?;
+                socket::tune(&SockRef::from(&listening))?;
+                listeners.push(Listener::Tcp(listening));
             }
             Ok(listeners)
         }
@@ -70,34 +78,61 @@ pub(super) async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     if path.exists() {
         // A file that nobody answers at is left over from a process that was killed.
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-    Ok(Listener::Unix(listener, SocketFile(path.to_owned())))
+    let file = SocketFile(path.to_owned());
+    Ok(Listener::Unix(listener, file))
 }
 
-/// Accepts until the task is aborted, which also closes the socket.
+/// A listener that a worker watches.
+enum Watched {
+    Tcp(tokio::net::TcpListener),
+    Unix {
+        unix: tokio::net::UnixListener,
+        _file: SocketFile,
+    },
+}
+
+impl Watched {
+    fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(tcp) => Watched::Tcp(tokio::net::TcpListener::from_std(tcp)?),
+            Listener::Unix(unix, file) => Watched::Unix {
+                unix: tokio::net::UnixListener::from_std(unix)?,
+                _file: file,
+            },
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Watched::Tcp(tcp) => Stream::accepted(tcp.accept().await?.0),
+            Watched::Unix { unix, .. } => Ok(Stream::Unix(unix.accept().await?.0)),
+        }
+    }
+}
+
+/// Accepts until the task is aborted, which also closes the socket. The first worker does it: what it keeps for itself,
+/// and with one worker that is all, needs no other thread and no second registration.
 pub(super) fn accept(listener: Listener, workers: Arc<Workers>) -> JoinHandle<()> {
-    tokio::spawn(async move {
+    let first = workers.first();
+    first.spawn(async move {
+        let listener = match Watched::new(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listening socket cannot be watched");
+                return;
+            }
+        };
         loop {
-            let accepted = match &listener {
-                Listener::Tcp(tcp) => tcp
-                    .accept()
-                    .await
-                    .and_then(|(tcp, _)| tcp.into_std())
-                    .map(Socket::Tcp),
-                Listener::Unix(unix, _) => unix
-                    .accept()
-                    .await
-                    .and_then(|(unix, _)| unix.into_std())
-                    .map(Socket::Unix),
-            };
-            match accepted {
-                Ok(socket) => workers.hand_over(socket),
+            match listener.accept().await {
+                Ok(stream) => workers.hand_over(stream),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -6,6 +6,7 @@ mod command;
 mod explain;
 mod tell;
 // a running proxy
+mod cores;
 mod http;
 mod in_process;
 mod listen;

@@ -25,6 +25,8 @@ use crate::registry::Registry;
 use crate::snapshot::{self, SnapshotError};
 use crate::telemetry::Exporter;
 use crate::wire::authenticate::Authenticator;
+use crate::wire::derived::Derived;
+use crate::wire::helpers::Helpers;
 use crate::wire::startup::Policy;
 use crate::wire::tls::{Acceptor, TlsError};
 
@@ -85,7 +87,8 @@ impl Proxy {
     pub async fn start(config: &Config, exporter: Option<Exporter>) -> Result<Self, StartError> {
         raise_open_files();
         let gate = Arc::new(open_gate(config).await?);
-        let workers = Workers::start(config.proxy.workers, &gate).map_err(StartError::Worker)?;
+        let workers = Workers::start(config.proxy.workers, config.proxy.pin_workers, &gate)
+            .map_err(StartError::Worker)?;
         let workers = Arc::new(workers);
         let draining = Arc::new(AtomicBool::new(false));
         let mut duties = Vec::new();
@@ -94,6 +97,7 @@ impl Proxy {
             let told = Told {
                 exporter: exporter.clone(),
                 gate: Arc::clone(&gate),
+                meters: workers.meters(),
                 draining: Arc::clone(&draining),
             };
             let served = http::serve(address, told).await;
@@ -205,7 +209,10 @@ fn written(listen: &Listen) -> String {
 
 async fn open_gate(config: &Config) -> Result<Gate, StartError> {
     let snapshot = snapshot::load(config).await?;
-    let commons = Arc::new(Commons::new(config));
+    let helpers = Helpers::start(config.proxy.workers / 2).map_err(StartError::Worker)?;
+    let derived = Derived::new(helpers.clone());
+    let commons = Commons::new(config, helpers.clone(), Arc::clone(&derived));
+    let commons = Arc::new(commons);
     let mut databases = BTreeMap::new();
     let mut template = None;
     for (name, known) in snapshot.databases {
@@ -228,13 +235,13 @@ async fn open_gate(config: &Config) -> Result<Gate, StartError> {
     }
     let tls = config.tls.as_ref();
     let acceptor = tls
-        .map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file))
+        .map(|tls| Acceptor::load(&tls.cert_file, &tls.key_file, &helpers))
         .transpose();
     Ok(Gate {
         databases: Databases::new(databases, template),
         registry: Arc::new(Registry::default()),
         auth: config.auth.clone(),
-        authenticator: Authenticator::new(),
+        authenticator: Authenticator::new(derived),
         tls: acceptor.map_err(StartError::ClientTls)?,
         policy: Policy {
             tls_required: tls.is_some_and(|tls| tls.required),

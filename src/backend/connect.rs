@@ -23,8 +23,11 @@ use tokio::time::timeout;
 
 use crate::config::{Dsn, Endpoint, Secret, ServerTls, SslMode, TargetSession};
 use crate::error::{Blame, Report, SqlState};
+use crate::wire::derived::Derived;
 use crate::wire::encode;
 use crate::wire::frame::FrameError;
+use crate::wire::helpers::Helpers;
+use crate::wire::scram_client::ScramError;
 use crate::wire::stream::Stream;
 use crate::wire::tls::{Connector, TlsError, Verification};
 
@@ -75,7 +78,7 @@ pub enum ConnectError {
     #[error("the server asks for an authentication that is not supported ({0})")]
     UnsupportedAuthentication(String),
     #[error("SCRAM with the server failed: {0}")]
-    Scram(io::Error),
+    Scram(#[from] ScramError),
     #[error("the server broke the protocol during login: {0}")]
     Unexpected(&'static str),
     #[error("the server broke the protocol during login: {0}")]
@@ -149,11 +152,11 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    /// Reads the files that a connection string names. `require` with a root certificate checks it, as libpq does.
+    /// Reads the files that a connection string names. Handshakes will be done by `helpers`. `require` with a root certificate checks it, as libpq does.
     ///
     /// # Errors
     /// [`ConnectError::Tls`].
-    pub fn load(tls: &ServerTls) -> Result<Encryption, ConnectError> {
+    pub fn load(tls: &ServerTls, helpers: &Helpers) -> Result<Encryption, ConnectError> {
         let verification = match tls.mode {
             SslMode::Disable => return Ok(Encryption::Off),
             SslMode::Require if tls.root_cert.is_some() => Verification::Chain,
@@ -166,6 +169,7 @@ impl Encryption {
             verification,
             tls.root_cert.as_deref(),
             client_cert.map(|(chain, key)| (chain.as_path(), key.as_path())),
+            helpers,
         )
         .map_err(ConnectError::Tls)?;
         Ok(match tls.mode {
@@ -191,6 +195,8 @@ pub struct Login<'a> {
     pub user: &'a str,
     /// What proves it. A SCRAM secret proves nothing to a server: it only checks proofs.
     pub secret: Option<&'a Secret>,
+    /// What is already derived of passwords.
+    pub derived: &'a Derived,
     /// Start-up parameters of the client; they win over those of `dsn`.
     pub parameters: &'a [(&'a str, &'a str)],
     /// For each address, connecting and logging in; `dsn.connect_timeout` wins.

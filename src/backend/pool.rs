@@ -25,6 +25,7 @@ use super::worker::Worker;
 use crate::config::{Dsn, PoolSettings, Reset, Reuse, Secret};
 use crate::names::{DatabaseName, ShardName};
 use crate::telemetry::{PoolFigures, PoolMetrics};
+use crate::wire::derived::Derived;
 
 pub use error::{PoolError, Scarcity};
 pub use logins::Lease;
@@ -35,6 +36,10 @@ pub use quotas::{Quota, Quotas};
 const LOOK_OVER: Duration = Duration::from_secs(1);
 /// A connection that was given back less than this ago is lent again without a look at it.
 const FRESH: Duration = Duration::from_millis(1);
+/// Who came so shortly behind the first in the queue counts as having come together with it.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// Clients of a queue that are looked at when one is chosen.
+const LOOKED_AT_MAX: usize = 64;
 /// Distinct sets of settings whose reported parameters are remembered.
 const GREETINGS_MAX: usize = 256;
 
@@ -47,6 +52,8 @@ pub struct Login {
     pub encryption: Encryption,
     pub user: String,
     pub secret: Option<Secret>,
+    /// What is already derived of passwords.
+    pub derived: Arc<Derived>,
     /// What its connections are for, as the metrics call it.
     pub purpose: &'static str,
 }
@@ -63,6 +70,7 @@ impl Login {
             encryption: &self.encryption,
             user: &self.user,
             secret: self.secret.as_ref(),
+            derived: &self.derived,
             parameters,
             timeout,
         }
@@ -82,7 +90,7 @@ pub struct Pool {
     login: Login,
     settings: PoolSettings,
     shared: Shared,
-    /// Where logins and the keeper run: not on a worker.
+    /// Where logins and the keeper run: not on a worker. Who borrows a connection takes it to its own.
     background: Handle,
     pub metrics: PoolMetrics,
     state: Mutex<State>,
@@ -124,6 +132,8 @@ struct State {
 struct Waiter {
     answer: oneshot::Sender<Result<Box<Server>, PoolError>>,
     since: Instant,
+    /// The worker of the client.
+    worker: usize,
 }
 
 impl State {
@@ -131,6 +141,17 @@ impl State {
     fn live(&mut self) -> &mut VecDeque<Waiter> {
         self.waiting.retain(|waiter| !waiter.answer.is_closed());
         &mut self.waiting
+    }
+
+    /// Who is next for a server of this worker: the first in the queue, or a client of the same worker that came
+    /// together with it. Then neither the connection nor a wake-up must go to another thread.
+    fn next_waiter(&mut self, home: usize) -> Option<Waiter> {
+        let first = self.waiting.front()?.since;
+        let together = |waiter: &&Waiter| waiter.since.saturating_duration_since(first) < TOGETHER;
+        let waiting = self.waiting.iter().take(LOOKED_AT_MAX);
+        let mut candidates = waiting.take_while(together);
+        let at = candidates.position(|waiter| waiter.worker == home);
+        self.waiting.remove(at.unwrap_or(0))
     }
 
     /// The queue whose first connection has rested longest.
@@ -161,6 +182,8 @@ impl Wake for Alarm {
 pub struct Greeting {
     pub settings: Arc<Settings>,
     pub reported: Arc<[(String, String)]>,
+    /// ParameterStatus of all of them: every login sends it.
+    pub told: Arc<[u8]>,
 }
 
 impl Pool {
@@ -401,6 +424,7 @@ impl Pool {
         state.waiting.push_back(Waiter {
             answer,
             since: asked,
+            worker,
         });
         Turn::Wait(receiver)
     }
@@ -473,7 +497,7 @@ impl Pool {
     fn offer(&self, server: Box<Server>) {
         let mut server = server;
         let mut state = self.state();
-        while let Some(waiter) = state.waiting.pop_front() {
+        while let Some(waiter) = state.next_waiter(server.home) {
             // A waiter that gave up hands the server back through the error.
             match waiter.answer.send(Ok(server)) {
                 Ok(()) => return,

@@ -13,6 +13,8 @@ use super::listener::Hub;
 use super::pool::{Login, Pool, Quota, Quotas, Shared};
 use crate::config::{Config, Database, Dsn, Endpoint, Secret, Users};
 use crate::names::{ShardId, UserName};
+use crate::wire::derived::Derived;
+use crate::wire::helpers::Helpers;
 use crate::wire::stream::Stream;
 
 /// Connections that only parse and describe statements, for each user; see [`Pools::describing`].
@@ -29,6 +31,8 @@ enum Purpose {
 /// What the pools of all databases share.
 pub struct Commons {
     users: Arc<Users>,
+    helpers: Helpers,
+    derived: Arc<Derived>,
     server_logins_max: usize,
     /// Logins to these hosts: one that does not answer holds up nobody else.
     logins: Mutex<HashMap<Vec<Endpoint>, Arc<Semaphore>>>,
@@ -39,7 +43,7 @@ pub struct Commons {
 
 impl Commons {
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, helpers: Helpers, derived: Arc<Derived>) -> Self {
         let user_quotas = config.users.iter().filter_map(|(user, caps)| {
             let max = caps.connections_max?.get() as usize;
             let name = format!("connections_max in [users.{user}]");
@@ -48,6 +52,8 @@ impl Commons {
         let host_connections_max = config.proxy.host_connections_max;
         Self {
             users: Arc::clone(&config.auth.users),
+            helpers,
+            derived,
             server_logins_max: config.proxy.server_logins_max.get() as usize,
             logins: Mutex::default(),
             user_quotas: user_quotas.collect(),
@@ -117,7 +123,7 @@ impl Pools {
         let encryption = database
             .shards
             .iter()
-            .map(|shard| Encryption::load(&shard.primary.tls))
+            .map(|shard| Encryption::load(&shard.primary.tls, &commons.helpers))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             quota: database_quota(&database),
@@ -159,6 +165,7 @@ impl Pools {
             encryption: self.encryption.get(shard.index())?.clone(),
             user: user.as_str().to_owned(),
             secret,
+            derived: Arc::clone(&self.commons.derived),
             purpose: Purpose::Statements.name(),
         })
     }

@@ -595,10 +595,7 @@ impl Server {
     /// Re-registers the stream with the runtime of this worker; `None` when the connection did not survive it.
     pub(super) fn move_to(mut self: Box<Self>, worker: usize) -> Option<Box<Self>> {
         if self.home != worker {
-            self.channel.stream = match self.channel.stream.detach() {
-                Ok(detached) => detached.ok()?.attach().ok()?,
-                Err(tls) => tls,
-            };
+            self.channel.stream = self.channel.stream.detach().ok()?.attach().ok()?;
             self.home = worker;
         }
         Some(self)

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use crate::telemetry::WorkerMetrics;
+
 /// The largest single read. Large results pass in few system calls; the buffer exists once per thread.
 const SCRATCH_BYTES: usize = 128 * 1024;
 
@@ -9,16 +11,20 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
 
-/// One worker: its number among all.
+/// One worker: its number among all, and what it counts.
 #[derive(Debug)]
 pub struct Worker {
     pub index: usize,
+    pub metrics: WorkerMetrics,
 }
 
 impl Worker {
     #[must_use]
     pub fn new(index: usize) -> Self {
-        Self { index }
+        Self {
+            index,
+            metrics: WorkerMetrics::new(index),
+        }
     }
 }
 

@@ -118,6 +118,7 @@ impl Check<'_> {
             .as_deref()
             .and_then(|http| self.http(http, &listen));
         let workers = match written.workers {
+            // The cores that this process may use: it knows affinity masks and the quota of a control group.
             None | Some(0) => available_parallelism().map_or(1, usize::from),
             Some(workers) => usize::try_from(workers).unwrap_or(1),
         };
@@ -138,6 +139,7 @@ impl Check<'_> {
             listen,
             http,
             workers,
+            pin_workers: written.pin_workers.unwrap_or(false),
             clients_max: written.clients_max.unwrap_or(CLIENTS_MAX),
             host_connections_max: written.host_connections_max.and_then(NonZeroU32::new),
             server_logins_max: written

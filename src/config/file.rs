@@ -32,6 +32,7 @@ pub(super) struct Proxy {
     pub listen: Option<Vec<String>>,
     pub http: Option<String>,
     pub workers: Option<u32>,
+    pub pin_workers: Option<bool>,
     pub clients_max: Option<u32>,
     pub host_connections_max: Option<u32>,
     pub server_logins_max: Option<u32>,

@@ -91,6 +91,7 @@ const PROXY: &[Field] = &[
     leaf("listen", Kind::Texts),
     leaf("http", Kind::Text),
     count("workers", 0, WORKERS_MAX),
+    leaf("pin_workers", Kind::Flag),
     count("clients_max", 1, CLIENTS_MAX_MAX),
     count("host_connections_max", 0, POOL_SIZE_MAX),
     count("server_logins_max", 1, CONNECT_PARALLELISM_MAX),

@@ -55,6 +55,8 @@ pub struct Proxy {
     pub http: Option<SocketAddr>,
     /// Worker threads, each with its own runtime; already resolved (0 in the file means one per core).
     pub workers: usize,
+    /// Each worker keeps to a core of its own.
+    pub pin_workers: bool,
     pub clients_max: u32,
     /// Server connections to one host and port, over all pools; `None`: no cap.
     pub host_connections_max: Option<NonZeroU32>,

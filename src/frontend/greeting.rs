@@ -56,9 +56,14 @@ pub async fn greeting(
             Ok(Err(error)) => return Err(Refusal::Relay(error)),
             Err(lost) => return Err(Refusal::Report(Box::new(lost))),
         }
+        let mut told = Vec::with_capacity(512);
+        for (name, value) in server.reported() {
+            encode::parameter_status(&mut told, name, value);
+        }
         let known = Greeting {
             settings,
             reported: server.reported().into(),
+            told: told.into(),
         };
         pool.learn_greeting(wanted, known.clone());
         pool.give_back(server);
@@ -68,10 +73,7 @@ pub async fn greeting(
         check_settings(&known.settings, &known.reported)
             .map_err(|refusal| Refusal::Report(Box::new(refusal)))?;
     }
-    let mut out = Vec::with_capacity(1024);
-    for (name, value) in known.reported.iter() {
-        encode::parameter_status(&mut out, name, value);
-    }
+    let mut out = known.told.to_vec();
     encode::backend_key_data(&mut out, client.pid, &client.key);
     Ok((out, known.settings))
 }

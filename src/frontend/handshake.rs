@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 
 use super::database::{Database, Gate};
 use super::greeting::{self, Refusal};
@@ -30,14 +30,17 @@ use crate::wire::stream::Stream;
 /// Start-up parameters that are not settings of a session.
 const NOT_SETTINGS: &[&str] = &["options", "replication"];
 
+/// The buffer of a login; its messages are shorter.
+const READ_BYTES: usize = 512;
+
 /// Serves one connection to its end. What the login needs is let go of with it.
 pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
     match Box::pin(let_in(stream, gate, worker)).await {
         None => {}
-        Some(Guest::Replication(link, stream)) => {
+        Some(Guest::Replication(link, stream, early)) => {
             let clients = ClientGauge::count(&link.database);
             // Few do this; the task of every client has the size of the largest of its parts.
-            Box::pin(link.run(stream)).await;
+            Box::pin(link.run(stream, early)).await;
             drop(clients);
         }
         Some(Guest::Session(session)) => {
@@ -54,7 +57,7 @@ pub async fn serve(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) {
 /// A client that is logged in.
 enum Guest {
     Session(Box<Session>),
-    Replication(replication::Link, Stream),
+    Replication(replication::Link, Stream, Vec<u8>),
 }
 
 /// `None` where there is nobody to be served: a cancel request, or whoever may not come in and was told.
@@ -105,12 +108,15 @@ async fn let_in(stream: Stream, gate: Arc<Gate>, worker: Arc<Worker>) -> Option<
             let _ = stream.flush().await;
             None
         }
-        Ok(Ok(Welcome::Replication(link))) => Some(Guest::Replication(link, stream)),
-        Ok(Ok(Welcome::Session(database, entry, settings))) => {
+        Ok(Ok((Welcome::Replication(link), early))) => {
+            Some(Guest::Replication(link, stream, early))
+        }
+        Ok(Ok((Welcome::Session(database, entry, settings), early))) => {
             tracing::debug!(
                 database = %database.config.name, user = %entry.user, client = entry.pid, "logged in"
             );
-            let client = Channel::new(stream);
+            let mut client = Channel::new(stream);
+            client.keep(&early);
             let session = Session::new(client, worker, gate, database, entry, settings);
             Some(Guest::Session(Box::new(session)))
         }
@@ -161,17 +167,20 @@ enum Welcome {
     Replication(replication::Link),
 }
 
-/// `Err(None)`: nobody is there to be told.
+/// Also what the client has sent behind its login; `Err(None)`: nobody is there to be told.
 async fn log_in(
     stream: &mut Stream,
     minor: u16,
     parameters: &startup::Parameters,
     gate: &Arc<Gate>,
     worker: &Arc<Worker>,
-) -> Result<Welcome, Option<Refusal>> {
+) -> Result<(Welcome, Vec<u8>), Option<Refusal>> {
     let report = |report: Box<dyn Report + Send + Sync>| Some(Refusal::Report(report));
     // Who may not come in learns nothing about databases: authentication is first.
-    let mut out = authenticate(stream, parameters.user(), gate).await?;
+    // Read through a buffer: each message in one call of the system.
+    let mut reader = BufReader::with_capacity(READ_BYTES, &mut *stream);
+    let mut out = authenticate(&mut reader, parameters.user(), gate).await?;
+    let early = reader.buffer().to_vec();
     let parameters = if gate.ignored_parameters.is_empty() {
         Cow::Borrowed(parameters)
     } else {
@@ -211,7 +220,7 @@ async fn log_in(
         stream.flush().await
     };
     sent.await.map_err(|_| None)?;
-    Ok(welcome)
+    Ok((welcome, early))
 }
 
 /// A login may wait for a server, and who is shut down shall not.
@@ -231,7 +240,7 @@ async fn unless_asked_to_end<T>(
 }
 
 async fn authenticate(
-    stream: &mut Stream,
+    stream: &mut BufReader<&mut Stream>,
     user: &str,
     gate: &Gate,
 ) -> Result<Vec<u8>, Option<Refusal>> {
@@ -241,7 +250,7 @@ async fn authenticate(
         AuthMethod::ScramSha256 => Method::ScramSha256,
     };
     let verifier = gate.auth.users.secret(user).and_then(verifier);
-    let binding = if stream.is_tls() {
+    let binding = if stream.get_ref().is_tls() {
         gate.tls.as_ref().and_then(|tls| tls.channel_binding())
     } else {
         None

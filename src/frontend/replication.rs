@@ -10,6 +10,8 @@ use std::time::Duration;
 use super::database::{Database, Gate};
 use super::greeting::Refusal;
 use super::trouble::SessionError;
+use tokio::io::AsyncWriteExt;
+
 use crate::backend::identity::Identity;
 use crate::error::{Report, Severity};
 use crate::execute::{self, Joined, Way};
@@ -95,8 +97,8 @@ pub(super) async fn open(
 }
 
 impl Link {
-    /// Relays until one side ends.
-    pub async fn run(mut self, mut client: Stream) {
+    /// Relays until one side ends; first what the client has sent behind its login.
+    pub async fn run(mut self, mut client: Stream, early: Vec<u8>) {
         let (database, pid) = (&self.database, self.entry.pid);
         let name = &database.config.name;
         tracing::info!(database = %name, user = %self.entry.user, client = pid, "a replication connection began");
@@ -105,6 +107,10 @@ impl Link {
             std::task::Poll::Ready(())
         })
         .await;
+        if !early.is_empty() {
+            // A server that is gone is noticed below.
+            let _ = self.server.write_all(&early).await;
+        }
         let mut last_words = Vec::new();
         encode::error_with_severity(&mut last_words, &SessionError::Ended, Severity::Fatal);
         let joined = execute::join(

@@ -376,6 +376,7 @@ impl Session {
             self.entry.gave_back();
             self.state.reread = false;
             held.server.replies.quiet_channels.clear();
+            self.worker.metrics.transactions.add(1);
             held.pool.give_back(held.server);
         }
     }

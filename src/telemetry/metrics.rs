@@ -1,6 +1,7 @@
 //! Every metric of pgherd in one table, and the handles through which the rooms count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -146,6 +147,24 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Plans that were forgotten to make room.",
+    ),
+    (
+        "pgherd_worker_connections",
+        Kind::Gauge,
+        Unit::Count,
+        "Client connections of a worker, also those that are logging in.",
+    ),
+    (
+        "pgherd_worker_transactions_total",
+        Kind::Counter,
+        Unit::Count,
+        "Times that a client of this worker gave a server back.",
+    ),
+    (
+        "pgherd_worker_busy_seconds_total",
+        Kind::Counter,
+        Unit::Seconds,
+        "Time in which a worker had something to do, in whole seconds.",
     ),
     (
         "pgherd_resident_bytes",
@@ -359,6 +378,37 @@ pub fn resident_bytes(bytes: u64) {
     // Memory is far below 2^52 bytes, where a float stops counting.
     #[allow(clippy::cast_precision_loss)]
     metrics::gauge!("pgherd_resident_bytes").set(bytes as f64);
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    connections: Gauge,
+    pub transactions: Tally,
+    busy_seconds: Counter,
+}
+
+impl WorkerMetrics {
+    #[must_use]
+    pub fn new(worker: usize) -> Self {
+        let worker = || worker.to_string();
+        Self {
+            connections: metrics::gauge!("pgherd_worker_connections", "worker" => worker()),
+            transactions: Tally::new(
+                metrics::counter!("pgherd_worker_transactions_total", "worker" => worker()),
+            ),
+            busy_seconds: metrics::counter!("pgherd_worker_busy_seconds_total", "worker" => worker()),
+        }
+    }
+
+    /// Brings them up to a scrape.
+    pub fn publish(&self, connections: usize, busy: Duration) {
+        // Connections are far below 2^52, where a float stops counting.
+        #[allow(clippy::cast_precision_loss)]
+        self.connections.set(connections as f64);
+        self.transactions.publish();
+        self.busy_seconds.absolute(busy.as_secs());
+    }
 }
 
 /// What the connections that listen count for one database.

@@ -9,5 +9,5 @@ mod metrics;
 pub use logs::start_logs;
 pub use metrics::{
     DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, Tally,
-    resident_bytes,
+    WorkerMetrics, resident_bytes,
 };

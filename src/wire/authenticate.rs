@@ -5,20 +5,20 @@
 //! names learns none. One attempt a connection. What would surprise: AuthenticationOk is not sent but returned, so that
 //! a pool can be chosen before, and the whole welcome leaves in one write.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use pgwire::messages::Message;
 use pgwire::messages::startup::Authentication;
 use ring::hmac;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::OnceCell;
 
+use super::derived::Derived;
 use super::encode::AUTHENTICATION_OK;
+use super::helpers::Helpers;
 use super::scram::{
     ChannelBinding, Exchange, ITERATIONS, KEY_BYTES, Keys, MECHANISM, MECHANISM_PLUS, ScramFailure,
-    md5_matches, md5_stored,
+    fixed, md5_matches, md5_stored,
 };
 use crate::error::{Blame, Report, Severity, SqlState};
 
@@ -27,8 +27,6 @@ const SASL_BYTES_MAX: u32 = 2 * 1024;
 /// The largest password message, as a body.
 const PASSWORD_BYTES_MAX: u32 = 64 * 1024;
 const SALT_BYTES: usize = 16;
-/// Plain passwords whose keys are kept; beyond, all are forgotten and derived again.
-const DERIVED_MAX: usize = 10_000;
 
 /// How clients prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,18 +97,15 @@ impl Report for AuthenticationError {
     }
 }
 
-type Derived = Arc<OnceCell<Keys>>;
-
-/// What all logins share: the key of the salts, and the SCRAM keys of plain passwords, derived once. One for the
-/// process, behind an `Arc`.
+/// What all logins share: the key of the salts, and what was derived of plain passwords.
 pub struct Authenticator {
     key: hmac::Key,
-    derived: Mutex<HashMap<[u8; KEY_BYTES], Derived>>,
+    derived: Arc<Derived>,
 }
 
 impl Default for Authenticator {
     fn default() -> Self {
-        Self::new()
+        Self::new(Derived::new(Helpers::none()))
     }
 }
 
@@ -128,11 +123,11 @@ enum Exercise {
 
 impl Authenticator {
     /// With a random key: salts differ from one start to the next.
-    pub fn new() -> Authenticator {
+    pub fn new(derived: Arc<Derived>) -> Authenticator {
         let key: [u8; KEY_BYTES] = rand::random();
         Authenticator {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            derived: Mutex::new(HashMap::new()),
+            derived,
         }
     }
 
@@ -206,26 +201,12 @@ impl Authenticator {
         Ok(Some(exercise))
     }
 
-    /// The keys of a plain password: derived once, off this thread, also when many ask at the same time.
+    /// The keys of a plain password.
     async fn derive(&self, user: &str, password: &str) -> Result<Keys, AuthenticationError> {
-        let id = self.keyed(b"password", user, password);
         let salt = self.salt(user);
-        let cell = self.derived_cell(id);
-        let keys = cell.get_or_try_init(|| {
-            let password = password.to_owned();
-            tokio::task::spawn_blocking(move || Keys::derive(&password, salt))
-        });
-        keys.await
-            .cloned()
-            .map_err(|_| AuthenticationError::BrokenOff)
-    }
-
-    fn derived_cell(&self, id: [u8; KEY_BYTES]) -> Derived {
-        let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        if derived.len() >= DERIVED_MAX && !derived.contains_key(&id) {
-            derived.clear();
-        }
-        derived.entry(id).or_default().clone()
+        let salted = self.derived.salted(password, &salt, ITERATIONS).await;
+        let salted = salted.map_err(|_| AuthenticationError::BrokenOff)?;
+        Ok(Keys::of(&salted, salt))
     }
 
     /// Keys that nobody's proof fits, for a user whose password is not known.
@@ -253,11 +234,7 @@ impl Authenticator {
         context.update(&(user.len() as u64).to_be_bytes());
         context.update(user.as_bytes());
         context.update(text.as_bytes());
-        let mut keyed = [0; KEY_BYTES];
-        for (to, from) in keyed.iter_mut().zip(context.sign().as_ref()) {
-            *to = *from;
-        }
-        keyed
+        fixed(context.sign().as_ref())
     }
 }
 

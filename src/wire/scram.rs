@@ -47,23 +47,51 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Derives them from a plain password: milliseconds of work.
+    /// Those of a plain password: milliseconds of work.
     pub fn derive(password: &str, salt: Vec<u8>) -> Keys {
-        let salted = gen_salted_password(password, &salt, ITERATIONS as usize);
-        let salted = hmac::Key::new(hmac::HMAC_SHA256, &salted);
-        let client_key = hmac::sign(&salted, b"Client Key");
-        let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
-        let server_key = hmac::sign(&salted, b"Server Key");
+        let salted = Salted::derive(password, &salt, ITERATIONS);
+        Keys::of(&salted, salt)
+    }
+
+    /// Those of a password that was salted with `salt` in [`ITERATIONS`] rounds.
+    pub fn of(salted: &Salted, salt: Vec<u8>) -> Keys {
+        let stored_key = digest::digest(&digest::SHA256, &salted.client_key);
         Keys {
             iterations: ITERATIONS,
             salt,
             stored_key: fixed(stored_key.as_ref()),
-            server_key: fixed(server_key.as_ref()),
+            server_key: salted.server_key,
         }
     }
 }
 
-fn fixed(bytes: &[u8]) -> [u8; KEY_BYTES] {
+/// The two keys that a password and a salt give: the client proves the one, the server the other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Salted {
+    pub client_key: [u8; KEY_BYTES],
+    pub server_key: [u8; KEY_BYTES],
+}
+
+impl std::fmt::Debug for Salted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salted(hidden)")
+    }
+}
+
+impl Salted {
+    /// Milliseconds of work. No rounds count as one.
+    pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Salted {
+        let salted = gen_salted_password(password, salt, iterations.max(1) as usize);
+        let salted = hmac::Key::new(hmac::HMAC_SHA256, &salted);
+        Salted {
+            client_key: fixed(hmac::sign(&salted, b"Client Key").as_ref()),
+            server_key: fixed(hmac::sign(&salted, b"Server Key").as_ref()),
+        }
+    }
+}
+
+/// The bytes as a key; they are as many.
+pub(super) fn fixed(bytes: &[u8]) -> [u8; KEY_BYTES] {
     let mut fixed = [0; KEY_BYTES];
     for (to, from) in fixed.iter_mut().zip(bytes) {
         *to = *from;

@@ -20,6 +20,7 @@ use crate::error::{Blame, Report, Severity, SqlState};
 const MESSAGE_BYTES_MAX: u32 = 10_000;
 /// A length and a code.
 const MESSAGE_BYTES_MIN: u32 = 8;
+const LENGTH_BYTES: usize = 4;
 const CANCEL_KEY_BYTES_MIN: usize = 4;
 const CANCEL_KEY_BYTES_MAX: usize = 256;
 
@@ -219,10 +220,19 @@ pub async fn negotiate(
     tls: Option<&Acceptor>,
     policy: Policy,
 ) -> Result<Opening, NegotiationFailed> {
-    stream = direct_tls(stream, tls).await?;
-    let (mut tls_answered, mut gss_answered) = (stream.is_tls(), false);
+    let (mut tls_answered, mut gss_answered, mut direct) = (false, false, !stream.is_unix());
     loop {
-        let message = match read_message(&mut stream).await {
+        let (beginning, filled) = match read_beginning(&mut stream).await {
+            Ok(beginning) => beginning,
+            Err(error) => return Err(failed(error, stream)),
+        };
+        if std::mem::take(&mut direct) && begins_tls(beginning) {
+            let read = beginning.get(..filled).unwrap_or_default();
+            stream = direct_tls(stream, tls, read).await?;
+            tls_answered = true;
+            continue;
+        }
+        let message = match read_message(&mut stream, beginning).await {
             Ok(message) => message,
             Err(error) => return Err(failed(error, stream)),
         };
@@ -277,45 +287,70 @@ fn lost(error: impl Into<StartupError>) -> NegotiationFailed {
     }
 }
 
-/// A client may begin TLS at once (`sslnegotiation=direct`): told by its first byte, which is left unread.
-async fn direct_tls(stream: Stream, tls: Option<&Acceptor>) -> Result<Stream, NegotiationFailed> {
-    let Stream::Tcp(tcp) = stream else {
-        return Ok(stream);
-    };
-    let mut first = [0];
-    match tcp.peek(&mut first).await {
-        Err(error) => Err(lost(error)),
-        Ok(0) => Err(lost(StartupError::Closed)),
-        Ok(_) if first != [TLS_HANDSHAKE] => Ok(Stream::Tcp(tcp)),
-        Ok(_) => match tls {
-            Some(tls) => tls.accept(tcp, true).await.map_err(lost),
-            None => Err(lost(StartupError::NoTls)),
-        },
+/// The beginning of a first message: its length, and what kind it is. No message is shorter, and a request for
+/// encryption is not longer, so nothing is read that may belong to TLS.
+type Beginning = [u8; MESSAGE_BYTES_MIN as usize];
+
+/// A client may begin TLS at once (`sslnegotiation=direct`): told by its first byte.
+async fn direct_tls(
+    stream: Stream,
+    tls: Option<&Acceptor>,
+    beginning: &[u8],
+) -> Result<Stream, NegotiationFailed> {
+    match (tls, stream) {
+        (Some(tls), Stream::Tcp(tcp)) => tls.accept(tcp, Some(beginning)).await.map_err(lost),
+        _ => Err(lost(StartupError::NoTls)),
     }
 }
 
-async fn read_message(stream: &mut Stream) -> Result<Vec<u8>, StartupError> {
-    let mut length = [0; 4];
-    match stream.read(&mut length).await? {
-        0 => return Err(StartupError::Closed),
-        read => {
-            let rest = length.get_mut(read..).unwrap_or_default();
-            stream.read_exact(rest).await?;
+/// Also how much of it was read: of TLS, what came first.
+async fn read_beginning(stream: &mut Stream) -> Result<(Beginning, usize), StartupError> {
+    let mut beginning = Beginning::default();
+    let mut filled = 0;
+    while let Some(rest) = beginning.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match stream.read(rest).await? {
+            0 if filled == 0 => return Err(StartupError::Closed),
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "early eof").into()),
+            read => filled += read,
+        }
+        if begins_tls(beginning) {
+            break;
+        }
+        // Who sends a wrong length is told at once, also when nothing follows.
+        if filled >= LENGTH_BYTES {
+            length(beginning)?;
         }
     }
-    let length = u32::from_be_bytes(length);
-    if !(MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&length) {
-        return Err(StartupError::BadLength(length));
+    Ok((beginning, filled))
+}
+
+fn begins_tls(beginning: Beginning) -> bool {
+    beginning.first() == Some(&TLS_HANDSHAKE)
+}
+
+/// Of the whole message.
+fn length(beginning: Beginning) -> Result<u32, StartupError> {
+    let bytes = beginning.first_chunk().copied().unwrap_or_default();
+    match u32::from_be_bytes(bytes) {
+        length @ MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX => Ok(length),
+        length => Err(StartupError::BadLength(length)),
     }
-    let mut message = vec![0; length as usize - 4];
-    stream.read_exact(&mut message).await?;
+}
+
+/// What follows the length of the message.
+async fn read_message(stream: &mut Stream, beginning: Beginning) -> Result<Vec<u8>, StartupError> {
+    let (_length, kind) = beginning.split_at(LENGTH_BYTES);
+    let mut message = kind.to_vec();
+    message.resize(length(beginning)? as usize - LENGTH_BYTES, 0);
+    let (_kind, rest) = message.split_at_mut(kind.len());
+    stream.read_exact(rest).await?;
     Ok(message)
 }
 
 async fn answer(stream: &mut Stream, byte: u8) -> Result<(), StartupError> {
     // A client waits for the answer; bytes that are already there were sent by someone in between, or by a client
     // that does not keep to the protocol.
-    if !stream.is_quiet() {
+    if !stream.is_emptied() {
         return Err(StartupError::UnencryptedData);
     }
     stream.write_all(&[byte]).await?;
@@ -332,7 +367,7 @@ async fn answer_ssl_request(
         return Err(failed(error, stream));
     }
     match (acceptor, stream) {
-        (Some(acceptor), Stream::Tcp(tcp)) => acceptor.accept(tcp, false).await.map_err(lost),
+        (Some(acceptor), Stream::Tcp(tcp)) => acceptor.accept(tcp, None).await.map_err(lost),
         (_, stream) => Ok(stream),
     }
 }

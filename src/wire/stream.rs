@@ -1,13 +1,14 @@
 //! One connection, whatever carries it: TCP, a unix socket, or TLS over TCP on either side. Reading and writing go
 //! straight to the carrier.
 //!
-//! Does not know what the bytes mean. TLS lives over TCP only, as in PostgreSQL. What would surprise: a TLS connection
-//! stays with the runtime where it was made ([`Stream::detach`] gives it back), and a readable TLS socket need not
-//! have a byte for us (its peer may have sent a record of TLS itself); [`Stream::is_quiet`] knows the difference.
+//! Does not know what the bytes mean. TLS lives over TCP only, as in PostgreSQL. What would surprise: a readable
+//! TLS socket need not have a byte for us (its peer may have sent a record of TLS itself); [`Stream::is_quiet`] knows
+//! the difference.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -47,11 +48,13 @@ impl std::fmt::Display for Peer {
     }
 }
 
-/// A plain connection on its way to another runtime.
+/// A connection on its way to another runtime.
 #[derive(Debug)]
 pub enum Detached {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    /// Still watched by the runtime that it leaves: its cryptographic state cannot be taken out and put in again.
+    Tls(Stream),
 }
 
 impl Detached {
@@ -63,8 +66,23 @@ impl Detached {
         match self {
             Detached::Tcp(tcp) => TcpStream::from_std(tcp).map(Stream::Tcp),
             Detached::Unix(unix) => UnixStream::from_std(unix).map(Stream::Unix),
+            Detached::Tls(mut tls) => {
+                match &mut tls {
+                    Stream::TlsServer(tls) => reattach(tls.get_mut().0)?,
+                    Stream::TlsClient(tls) => reattach(tls.get_mut().0)?,
+                    Stream::Tcp(_) | Stream::Unix(_) => {}
+                }
+                Ok(tls)
+            }
         }
     }
+}
+
+/// Puts the same socket, watched by the runtime that calls, in the place of one that another watches.
+fn reattach(tcp: &mut TcpStream) -> io::Result<()> {
+    let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
+    *tcp = TcpStream::from_std(again)?;
+    Ok(())
 }
 
 /// Reads once, straight from the system. What does not fill the buffer has emptied the socket: the runtime is told that
@@ -105,21 +123,31 @@ impl Stream {
     /// # Errors
     /// The system's, when the connection is already dead.
     pub fn from_tcp(tcp: TcpStream) -> io::Result<Stream> {
-        socket::tune(&tcp)?;
+        socket::tune(&SockRef::from(&tcp))?;
         Ok(Stream::Tcp(tcp))
     }
 
-    /// Takes the connection away from its runtime; TLS connections come back as they were, because their cryptographic
-    /// state cannot be taken out and put in again.
+    /// A TCP connection from a listening socket that has the options itself.
     ///
     /// # Errors
-    /// The connection itself, when it is TLS; the system's error (and no connection any more), when the runtime
-    /// could not let go of it.
-    pub fn detach(self) -> Result<io::Result<Detached>, Stream> {
+    /// As [`Stream::from_tcp`].
+    pub fn accepted(tcp: TcpStream) -> io::Result<Stream> {
+        if socket::INHERITED {
+            Ok(Stream::Tcp(tcp))
+        } else {
+            Stream::from_tcp(tcp)
+        }
+    }
+
+    /// Takes the connection away from its runtime.
+    ///
+    /// # Errors
+    /// The system's, and no connection any more, when the runtime could not let go of it.
+    pub fn detach(self) -> io::Result<Detached> {
         match self {
-            Stream::Tcp(tcp) => Ok(tcp.into_std().map(Detached::Tcp)),
-            Stream::Unix(unix) => Ok(unix.into_std().map(Detached::Unix)),
-            tls => Err(tls),
+            Stream::Tcp(tcp) => tcp.into_std().map(Detached::Tcp),
+            Stream::Unix(unix) => unix.into_std().map(Detached::Unix),
+            tls => Ok(Detached::Tls(tls)),
         }
     }
 
@@ -216,6 +244,20 @@ impl Stream {
             Stream::Tcp(tcp) => SockRef::from(&*tcp).peek(&mut byte),
             Stream::Unix(unix) => SockRef::from(&*unix).peek(&mut byte),
             Stream::TlsServer(_) | Stream::TlsClient(_) => return self.is_quiet_tls(),
+        };
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether nothing more has come than what was read; does not look at what TLS has in store. Unlike
+    /// [`Stream::is_quiet`] it goes by what the runtime has heard, and tells it that the socket is empty.
+    pub fn is_emptied(&self) -> bool {
+        let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]);
+        let peeked = match self {
+            Stream::Unix(unix) => unix.try_io(Interest::READABLE, || peek(SockRef::from(unix))),
+            stream => match stream.tcp() {
+                Some(tcp) => tcp.try_io(Interest::READABLE, || peek(SockRef::from(tcp))),
+                None => return false,
+            },
         };
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -328,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_plain_connection_moves_to_another_runtime_and_works_there() {
         for (here, mut there) in [tcp_pair().await, unix_pair()] {
-            let detached = here.detach().unwrap().unwrap();
+            let detached = here.detach().unwrap();
             let echo = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()

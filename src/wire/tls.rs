@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::certificate::Certificate;
+use super::helpers::Helpers;
 use super::scram::ChannelBinding;
 use super::stream::Stream;
 use crate::error::{Blame, Report, SqlState};
@@ -112,18 +113,28 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 /// TLS towards clients. Cheap to clone; a reload makes a new one and connections keep theirs.
+///
+/// A client that comes again may resume its session (pgjdbc, Go and Node can; libpq does not) by a ticket in which it
+/// keeps the session for us, so no worker remembers anything. The keys of the tickets belong to this one certificate:
+/// who resumes binds its password (SCRAM-SHA-256-PLUS) to the certificate that it saw at first, so with another
+/// certificate there must be a whole handshake.
 #[derive(Clone)]
 pub struct Acceptor {
-    acceptor: TlsAcceptor,
+    tls: TlsAcceptor,
+    helpers: Helpers,
     binding: Option<ChannelBinding>,
 }
 
 impl Acceptor {
-    /// Reads the certificate chain, leaf first, and its key.
+    /// Reads the certificate chain, leaf first, and its key. Handshakes will be done by `helpers`.
     ///
     /// # Errors
     /// [`TlsError`], when a file cannot be read or the two do not fit.
-    pub fn load(cert_file: &Path, key_file: &Path) -> Result<Acceptor, TlsError> {
+    pub fn load(
+        cert_file: &Path,
+        key_file: &Path,
+        helpers: &Helpers,
+    ) -> Result<Acceptor, TlsError> {
         let chain = certificates(cert_file)?;
         let key = private_key(key_file)?;
         let binding = chain
@@ -136,8 +147,12 @@ impl Acceptor {
             .with_single_cert(chain, key)
             .map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Unusable)?;
+        // It may be shown more than once, and each login that resumes gets a new one.
+        config.send_tls13_tickets = 1;
         Ok(Acceptor {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            tls: TlsAcceptor::from(Arc::new(config)),
+            helpers: helpers.clone(),
             binding,
         })
     }
@@ -147,20 +162,32 @@ impl Acceptor {
         self.binding.as_ref()
     }
 
-    /// Does the handshake. A client that began TLS without an SSLRequest (`direct`) must name the protocol.
+    /// Does the handshake. A client that began TLS without an SSLRequest has sent its beginning already (`direct`), and
+    /// must name the protocol.
     ///
     /// # Errors
     /// [`TlsError::Handshake`] and [`TlsError::NoProtocolNamed`]; the connection is closed then.
-    pub async fn accept(&self, tcp: TcpStream, direct: bool) -> Result<Stream, TlsError> {
-        let tls = self
-            .acceptor
-            .accept(tcp)
-            .await
-            .map_err(TlsError::Handshake)?;
-        if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
-            return Err(TlsError::NoProtocolNamed);
+    pub async fn accept(&self, tcp: TcpStream, direct: Option<&[u8]>) -> Result<Stream, TlsError> {
+        let acceptor = self.tls.clone();
+        let beginning = direct.map(<[u8]>::to_vec).unwrap_or_default();
+        let handshake = self.helpers.shake_hands(tcp, |tcp| async move {
+            let begun = acceptor.accept_with(tcp, |connection| {
+                // Nothing at all would be the end of the stream. A slice can be read.
+                if !beginning.is_empty() {
+                    let _ = connection.read_tls(&mut beginning.as_slice());
+                }
+            });
+            Ok(Stream::TlsServer(Box::new(begun.await?)))
+        });
+        let stream = handshake.await.map_err(TlsError::Handshake)?;
+        match &stream {
+            Stream::TlsServer(tls)
+                if direct.is_some() && tls.get_ref().1.alpn_protocol() != Some(ALPN) =>
+            {
+                Err(TlsError::NoProtocolNamed)
+            }
+            _ => Ok(stream),
         }
-        Ok(Stream::TlsServer(Box::new(tls)))
     }
 }
 
@@ -176,12 +203,19 @@ pub enum Verification {
 }
 
 /// TLS towards servers: what one connection string says, read once. Cheap to clone.
+///
+/// All connections of a connection string share one memory of sessions and resume them where the server can: other
+/// proxies may, PostgreSQL never does (it switches off both its cache and its tickets). The certificate was checked when
+/// the session began, by the same rules, and is the one that a resumed session's login binds to.
 #[derive(Clone)]
-pub struct Connector(TlsConnector);
+pub struct Connector {
+    tls: TlsConnector,
+    helpers: Helpers,
+}
 
 impl Connector {
     /// Reads the files. `root_cert` is a file of trusted certificates or the word `system`; `client_cert` a chain and
-    /// its key.
+    /// its key. Handshakes will be done by `helpers`.
     ///
     /// # Errors
     /// [`TlsError`], when a file is missing, cannot be read or does not hold what it should.
@@ -189,6 +223,7 @@ impl Connector {
         verification: Verification,
         root_cert: Option<&Path>,
         client_cert: Option<(&Path, &Path)>,
+        helpers: &Helpers,
     ) -> Result<Connector, TlsError> {
         let provider = provider();
         let verifier = Verifier {
@@ -208,7 +243,10 @@ impl Connector {
                 .map_err(TlsError::Unusable)?,
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Connector(TlsConnector::from(Arc::new(config))))
+        Ok(Connector {
+            tls: TlsConnector::from(Arc::new(config)),
+            helpers: helpers.clone(),
+        })
     }
 
     /// Does the handshake on a connection whose server has agreed to TLS. `host` is a name or an address.
@@ -216,11 +254,15 @@ impl Connector {
     /// # Errors
     /// [`TlsError::Handshake`], which also carries a refused certificate, and [`TlsError::BadHost`].
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> Result<Stream, TlsError> {
-        let tls = self.connect_over(tcp, host).await?;
-        Ok(Stream::TlsClient(Box::new(tls)))
+        let (connector, name) = (self.tls.clone(), server_name(host)?);
+        let handshake = self.helpers.shake_hands(tcp, |tcp| async move {
+            let tls = connector.connect(name, tcp).await?;
+            Ok(Stream::TlsClient(Box::new(tls)))
+        });
+        handshake.await.map_err(TlsError::Handshake)
     }
 
-    /// The same over a carrier that somebody else has opened (the control plane's).
+    /// The same over a carrier that somebody else has opened (the control plane's), on the thread that calls.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -232,14 +274,13 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Ok(name) = ServerName::try_from(host.to_owned()) else {
-            return Err(TlsError::BadHost(host.to_owned()));
-        };
-        self.0
-            .connect(name, carrier)
-            .await
-            .map_err(TlsError::Handshake)
+        let handshake = self.tls.connect(server_name(host)?, carrier);
+        handshake.await.map_err(TlsError::Handshake)
     }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::BadHost(host.to_owned()))
 }
 
 /// The hash of the server's certificate that SCRAM-SHA-256-PLUS binds to (`tls-server-end-point`); `None` without TLS

@@ -162,6 +162,7 @@ pub fn config_of(databases: &[Arc<Database>]) -> Config {
             listen: Vec::new(),
             http: None,
             workers: 1,
+            pin_workers: false,
             clients_max: 10,
             host_connections_max: None,
             server_logins_max: NonZeroU32::MIN,

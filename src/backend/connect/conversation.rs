@@ -8,9 +8,6 @@ use std::io;
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
-};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,7 +16,8 @@ use crate::config::Secret;
 use crate::error::SqlState;
 use crate::wire::decode;
 use crate::wire::frame::{FrameError, HEADER_BYTES, Header, first_frame, server_header};
-use crate::wire::scram::md5_response;
+use crate::wire::scram::{MECHANISM, MECHANISM_PLUS, md5_response};
+use crate::wire::scram_client::{Binding, Opened, ScramError};
 use crate::wire::stream::Stream;
 use crate::wire::tls::server_end_point;
 
@@ -225,48 +223,41 @@ impl Conversation {
     async fn scram(&mut self, login: Login<'_>, mechanisms: &[u8]) -> Result<(), ConnectError> {
         let password = plain_password(login)?;
         let (mechanism, binding) = self.choose_mechanism(mechanisms)?;
-        let mut scram = ScramSha256::new(password.as_bytes(), binding);
+        let opened = Opened::new(binding);
         let mut message = BytesMut::new();
-        frontend::sasl_initial_response(mechanism, scram.message(), &mut message)
-            .map_err(ConnectError::Scram)?;
+        frontend::sasl_initial_response(mechanism, opened.message().as_bytes(), &mut message)
+            .map_err(ConnectError::Lost)?;
         self.send(&message).await?;
 
         let challenge = self.receive_sasl(11).await?;
-        let proof = tokio::task::spawn_blocking(move || {
-            scram.update(&challenge)?;
-            let mut message = BytesMut::new();
-            frontend::sasl_response(scram.message(), &mut message)?;
-            Ok((scram, message))
-        });
-        let (mut scram, message) = proof
+        let challenged = opened.challenged(&challenge)?;
+        let salted = login
+            .derived
+            .salted(password, &challenged.salt, challenged.iterations)
             .await
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(ConnectError::Scram)?;
+            .map_err(|_| ScramError::BrokenOff)?;
+        let (proof, proved) = challenged.prove(&salted);
+        message.clear();
+        frontend::sasl_response(proof.as_bytes(), &mut message).map_err(ConnectError::Lost)?;
         self.send(&message).await?;
 
         let verdict = self.receive_sasl(12).await?;
-        scram.finish(&verdict).map_err(ConnectError::Scram)
+        Ok(proved.verify(&verdict)?)
     }
 
     /// The strongest of the mechanisms offered; with channel binding wherever both sides can.
-    fn choose_mechanism(
-        &self,
-        offered: &[u8],
-    ) -> Result<(&'static str, ChannelBinding), ConnectError> {
+    fn choose_mechanism(&self, offered: &[u8]) -> Result<(&'static str, Binding), ConnectError> {
         let offers = |name: &str| {
             offered
                 .split(|&byte| byte == 0)
                 .any(|one| one == name.as_bytes())
         };
         match server_end_point(&self.stream) {
-            Some(hash) if offers(SCRAM_SHA_256_PLUS) => Ok((
-                SCRAM_SHA_256_PLUS,
-                ChannelBinding::tls_server_end_point(hash),
-            )),
-            // We could and the server does not offer it: saying so lets the server notice a man in the middle.
-            Some(_) if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, ChannelBinding::unrequested())),
-            None if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, ChannelBinding::unsupported())),
+            Some(hash) if offers(MECHANISM_PLUS) => {
+                Ok((MECHANISM_PLUS, Binding::ServerEndPoint(hash)))
+            }
+            Some(_) if offers(MECHANISM) => Ok((MECHANISM, Binding::NotOffered)),
+            None if offers(MECHANISM) => Ok((MECHANISM, Binding::Impossible)),
             _ => {
                 let names = String::from_utf8_lossy(offered).replace('\0', " ");
                 Err(ConnectError::UnsupportedAuthentication(format!(

@@ -7,6 +7,7 @@ use tokio_postgres::config::SslMode as PgSslMode;
 use super::ControlError;
 use crate::backend::connect::{ConnectError, Encryption};
 use crate::config::{Dsn, Endpoint, SslMode};
+use crate::wire::helpers::Helpers;
 
 pub(super) fn connection_settings(
     server: &str,
@@ -64,7 +65,8 @@ pub(super) fn encryption(server: &str, dsn: &Dsn) -> Result<Encryption, ControlE
     if !reaches_over_tcp(dsn) {
         return Ok(Encryption::Off);
     }
-    Encryption::load(&dsn.tls).map_err(|cause: ConnectError| ControlError::TlsFiles {
+    let here = Helpers::none();
+    Encryption::load(&dsn.tls, &here).map_err(|cause: ConnectError| ControlError::TlsFiles {
         server: server.to_owned(),
         cause: Box::new(cause),
     })

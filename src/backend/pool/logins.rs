@@ -4,13 +4,10 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-
 use super::quotas::Places;
 use super::{Pool, PoolError, Quotas};
 use crate::backend::connect::{self, ConnectError};
 use crate::backend::server::Server;
-use crate::config::SslMode;
 use crate::error::SqlState;
 
 /// First pause after a failed login; it doubles with every further one.
@@ -51,7 +48,7 @@ impl Pool {
                         pool: Arc::downgrade(self),
                         _places: places,
                     };
-                    self.login_runtime().spawn(Arc::clone(self).log_in(lease));
+                    self.background.spawn(Arc::clone(self).log_in(lease));
                 }
                 Err(quota) => {
                     let left = claim.count - begun;
@@ -98,16 +95,6 @@ impl Pool {
         Claim {
             count,
             urgent: wanted > 0,
-        }
-    }
-
-    /// A TLS connection cannot leave the runtime where it was made, so it is made where it is wanted.
-    fn login_runtime(&self) -> Handle {
-        let plain = self.login.dsn.tls.mode == SslMode::Disable;
-        if plain {
-            self.background.clone()
-        } else {
-            Handle::try_current().unwrap_or(self.background.clone())
         }
     }
 

@@ -77,6 +77,7 @@ fn a_right_text_means_what_it_says() {
             ],
             http: "[::1]:9632".parse().ok(),
             workers: 3,
+            pin_workers: false,
             clients_max: 5,
             host_connections_max: NonZeroU32::new(90),
             server_logins_max: NonZeroU32::new(2).expect("2"),
