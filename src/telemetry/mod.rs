@@ -3,6 +3,7 @@
 //! Handles are looked up once, when a database, a pool or a session is made; the path of a message only touches handles.
 //! Gauges of pools are filled when somebody scrapes, so they cost nothing between scrapes.
 
+mod histograms;
 mod logs;
 mod metrics;
 
