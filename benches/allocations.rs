@@ -250,7 +250,6 @@ fn workloads(stage: &Stage) -> Vec<Workload> {
         Workload {
             name: "3 shards, extended by key",
             round: vec![(extended(), b'Z', 1)],
-            strict: false,
             ..simple(sharded)
         },
         Workload {
@@ -283,13 +282,18 @@ fn measure(stage: &Stage, workload: &Workload, rounds: u32) -> Figures {
         all_rounds(&mut clients, &workload.round, rounds);
         let change = region.change();
         let transactions = rounds * workload.transactions_per_round;
-        let each = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from) / f64::from(transactions);
+        let each = |count: usize| {
+            u32::try_from(count).map_or(f64::MAX, f64::from) / f64::from(transactions)
+        };
         let figures = Figures {
             transactions,
             allocations: each(change.allocations + change.reallocations),
             bytes: each(change.bytes_allocated),
         };
-        if least.as_ref().is_none_or(|least| figures.allocations < least.allocations) {
+        if least
+            .as_ref()
+            .is_none_or(|least| figures.allocations < least.allocations)
+        {
             least = Some(figures);
         }
         if least.as_ref().is_some_and(|least| least.allocations == 0.0) {
@@ -348,10 +352,16 @@ impl Raw {
         let mut left = count;
         while left > 0 {
             let rest = &self.buffer[self.start..self.end];
-            let length = rest.get(1..5).map(|it| u32::from_be_bytes(it.try_into().unwrap()));
+            let length = rest
+                .get(1..5)
+                .map(|it| u32::from_be_bytes(it.try_into().unwrap()));
             match length.map(|length| length as usize + 1) {
                 Some(whole) if whole <= rest.len() => {
-                    assert!(rest[0] != b'E', "{}", String::from_utf8_lossy(&rest[..whole]));
+                    assert!(
+                        rest[0] != b'E',
+                        "{}",
+                        String::from_utf8_lossy(&rest[..whole])
+                    );
                     left -= u32::from(rest[0] == tag);
                     self.start += whole;
                 }
@@ -418,7 +428,12 @@ impl Stage {
             .unwrap();
         let started = runtime.block_on(Proxy::start(&config, Exporter::start()));
         let proxy = started.unwrap_or_else(|error| panic!("{error}"));
-        let port = proxy.addresses[0].rsplit(':').next().unwrap().parse().unwrap();
+        let port = proxy.addresses[0]
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         Stage {
             runtime,
             proxy,
@@ -430,6 +445,7 @@ impl Stage {
     }
 
     fn stop(self) {
-        self.runtime.block_on(self.proxy.drain(Duration::from_secs(1)));
+        self.runtime
+            .block_on(self.proxy.drain(Duration::from_secs(1)));
     }
 }

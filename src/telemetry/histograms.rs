@@ -79,7 +79,10 @@ fn render_one(out: &mut String, name: &str, labels: &str, buckets: &Buckets) {
     let mut count = 0;
     for (bound, bucket) in bounds.zip(&buckets.counts) {
         count += bucket.load(Ordering::Relaxed);
-        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
+        );
     }
     // Exact to the nanosecond for the first hundred days.
     #[allow(clippy::cast_precision_loss)]
@@ -168,7 +171,13 @@ mod tests {
             let line = format!("seconds_bucket{{{labels},le=\"{bound}\"}} {count}");
             assert!(lines.contains(&line.as_str()), "{line}\n{text}");
         }
-        assert!(lines.contains(&format!("seconds_sum{{{labels}}} 600.25035").as_str()), "{text}");
-        assert!(lines.contains(&format!("seconds_count{{{labels}}} 5").as_str()), "{text}");
+        assert!(
+            lines.contains(&format!("seconds_sum{{{labels}}} 600.25035").as_str()),
+            "{text}"
+        );
+        assert!(
+            lines.contains(&format!("seconds_count{{{labels}}} 5").as_str()),
+            "{text}"
+        );
     }
 }

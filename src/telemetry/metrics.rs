@@ -322,11 +322,21 @@ impl DatabaseMetrics {
     }
 }
 
-/// So much memory of the process is resident.
-pub fn resident_bytes(bytes: u64) {
-    // Memory is far below 2^52 bytes, where a float stops counting.
-    #[allow(clippy::cast_precision_loss)]
-    metrics::gauge!("pgherd_resident_bytes").set(bytes as f64);
+/// How much memory of the process is resident.
+pub struct ResidentBytes(Gauge);
+
+impl Default for ResidentBytes {
+    fn default() -> Self {
+        Self(metrics::gauge!("pgherd_resident_bytes"))
+    }
+}
+
+impl ResidentBytes {
+    pub fn set(&self, bytes: u64) {
+        // Memory is far below 2^52 bytes, where a float stops counting.
+        #[allow(clippy::cast_precision_loss)]
+        self.0.set(bytes as f64);
+    }
 }
 
 /// What the connections that listen count for one database.

@@ -9,6 +9,6 @@ mod metrics;
 
 pub use logs::start_logs;
 pub use metrics::{
-    DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, Tally,
-    resident_bytes,
+    DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, ResidentBytes,
+    Tally,
 };

@@ -15,6 +15,7 @@ pub mod channel;
 mod parameters;
 pub mod scram;
 pub mod socket;
+mod spares;
 pub mod startup;
 pub mod stream;
 pub mod tls;
