@@ -1,4 +1,5 @@
-//! Live: a proxy that is short of memory takes no new work, finishes what has begun, and takes work again.
+//! Live: a proxy that is short of memory takes no new work, finishes what has begun, and takes work again; a connection
+//! that stalls in either direction costs next to none.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,10 +10,15 @@
 
 mod support;
 
-use pgherd::demo::shop;
-use support::client::{Client, Reply};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pgherd::demo::{Servers, shop};
+use support::client::{Client, Reply, copy_data, copy_done, query};
 use support::proxy::{Proxy, init};
-use support::{database, get, servers, until};
+use support::{database, get, servers, servers_with, signal, sql, until};
 
 const LIMIT_MIB: u64 = 128;
 const LIMIT: u64 = LIMIT_MIB << 20;
@@ -156,4 +162,93 @@ fn without_a_limit_nothing_is_refused() {
     let reply = proxy.client(&single, "postgres", "").query("SELECT 7");
     assert_eq!(reply.lines(), ["7"]);
     assert!(!proxy.log().contains("short of memory"));
+}
+
+/// Nothing was taken for so long: nothing will be.
+const STILL: Duration = Duration::from_millis(300);
+
+/// What a stalled connection may cost: a read and what it was put behind, and what allocators keep.
+const STALLED_KIB_MAX: u64 = 4 * 1024;
+
+/// A proxy with one thread for clients, so that whoever holds it holds everybody.
+fn one_worker(servers: &Servers) -> (Proxy, String) {
+    let name = database(servers.all(), "stalled", "");
+    let config = Proxy::config(&name, servers.all(), "");
+    (
+        Proxy::start(&config.replace("workers = 2", "workers = 1")),
+        name,
+    )
+}
+
+/// Others are served all the time until nothing moves any more, and the stalled connection costs next to nothing.
+fn others_are_served_until(proxy: &Proxy, name: &str, stalled: impl Fn() -> bool) {
+    let mut other = proxy.client(name, "postgres", "");
+    other.query("SELECT 1").ok();
+    let before = proxy.resident_kib();
+    until("nothing moves any more", || {
+        assert_eq!(other.query("SELECT 1").lines(), ["1"]);
+        stalled()
+    });
+    for _ in 0..100 {
+        assert_eq!(other.query("SELECT 1").lines(), ["1"]);
+    }
+    let grown = proxy.resident_kib().saturating_sub(before);
+    assert!(grown < STALLED_KIB_MAX, "{grown} KiB");
+}
+
+#[test]
+fn a_client_that_does_not_read_a_huge_result_holds_neither_memory_nor_others() {
+    const ROWS: usize = 200_000;
+    let servers = servers_with("unread", 1);
+    let (proxy, name) = one_worker(&servers);
+    let mut slow = proxy.client(&name, "postgres", "");
+    slow.send(&query(&format!(
+        "SELECT repeat('x', 1000) FROM generate_series(1, {ROWS})"
+    )));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
+    others_are_served_until(&proxy, &name, || {
+        sql(&servers.all()[0], &name, waits) == "1"
+    });
+    assert_eq!(slow.reply().of(b'D').count(), ROWS);
+}
+
+#[test]
+fn a_client_that_sends_to_a_server_that_does_not_read_holds_neither_memory_nor_others() {
+    const BYTES: usize = 64 << 20;
+    let servers = servers_with("unwritten", 1);
+    let (proxy, name) = one_worker(&servers);
+    let server = &servers.all()[0];
+    sql(server, &name, "CREATE TABLE t (v text)");
+    let mut client = proxy.client(&name, "postgres", "");
+    client.query("BEGIN").ok();
+    let backend = client.server_pid();
+    client.send(&query("COPY t FROM STDIN"));
+    client.until(b'G');
+    signal("STOP", &backend);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let sender = std::thread::spawn(move || {
+        let line = copy_data(&[vec![b'y'; 9_999], b"\n".to_vec()].concat());
+        while counted.load(Ordering::Relaxed) < BYTES {
+            client.send(&line);
+            counted.fetch_add(line.len(), Ordering::Relaxed);
+        }
+        client.send(&copy_done());
+        let copied = client.reply();
+        client.query("COMMIT").ok();
+        copied
+    });
+    let last = Cell::new((0, Instant::now()));
+    others_are_served_until(&proxy, &name, || {
+        let now = sent.load(Ordering::Relaxed);
+        if now != last.get().0 {
+            last.set((now, Instant::now()));
+        }
+        now > 0 && last.get().1.elapsed() > STILL
+    });
+    assert!(sent.load(Ordering::Relaxed) < BYTES);
+    signal("CONT", &backend);
+    let copied = sender.join().unwrap();
+    let rows = BYTES.div_ceil(10_005);
+    assert_eq!(copied.tags(), [format!("COPY {rows}")], "{copied}");
 }

@@ -4,17 +4,21 @@
 //! version 1). What would surprise: a control group is bound by the limits of all groups above it, and a container may
 //! see its own group as the root.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::MemoryMax;
 use crate::frontend::{Change, Gate};
-use crate::telemetry;
+use crate::telemetry::ResidentBytes;
 
 /// How often the memory is measured.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// What is read of the status of the process; the line that is looked for is in the first third.
+const STATUS_BYTES: usize = 4096;
 
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
@@ -39,8 +43,10 @@ pub(super) async fn watch(gate: Arc<Gate>) {
     if let Some(limit) = gate.memory.limit() {
         tracing::info!(limit, "above so much resident memory no new work is taken");
     }
+    let status = File::open("/proc/self/status").ok();
+    let gauge = ResidentBytes::default();
     loop {
-        let Some(resident) = resident() else {
+        let Some(resident) = status.as_ref().and_then(resident) else {
             if gate.memory.limit().is_some() {
                 tracing::warn!(
                     "the memory of the process cannot be measured here; memory_max has no effect"
@@ -48,7 +54,7 @@ pub(super) async fn watch(gate: Arc<Gate>) {
             }
             return;
         };
-        telemetry::resident_bytes(resident);
+        gauge.set(resident);
         match gate.memory.measured(resident) {
             Some(Change::Full) => tracing::warn!(
                 resident,
@@ -76,8 +82,11 @@ pub(super) async fn watch(gate: Arc<Gate>) {
     }
 }
 
-fn resident() -> Option<u64> {
-    kib_of(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+/// Read from the beginning of the file, anew each time.
+fn resident(status: &File) -> Option<u64> {
+    let mut text = [0; STATUS_BYTES];
+    let length = status.read_at(&mut text, 0).ok()?;
+    kib_of(std::str::from_utf8(text.get(..length)?).ok()?, "VmRSS:")
 }
 
 /// A line such as `VmRSS:   1616 kB`, in bytes.
@@ -150,7 +159,8 @@ mod tests {
     #[test]
     fn this_machine_has_memory_and_this_process_less() {
         let limit = limit(MemoryMax::Auto).unwrap();
-        let resident = resident().unwrap();
+        let status = File::open("/proc/self/status").unwrap();
+        let resident = resident(&status).unwrap();
         assert!(resident > 0 && resident < limit, "{resident} of {limit}");
     }
 }

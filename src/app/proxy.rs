@@ -30,8 +30,6 @@ use crate::wire::helpers::Helpers;
 use crate::wire::startup::Policy;
 use crate::wire::tls::{Acceptor, TlsError};
 
-/// How often histograms are tidied up.
-const UPKEEP: Duration = Duration::from_secs(5);
 /// How often the end of the last session is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -95,7 +93,7 @@ impl Proxy {
         let mut http = None;
         if let Some(address) = config.proxy.http {
             let told = Told {
-                exporter: exporter.clone(),
+                exporter,
                 gate: Arc::clone(&gate),
                 meters: workers.meters(),
                 draining: Arc::clone(&draining),
@@ -121,7 +119,6 @@ impl Proxy {
         }
         duties.push(tokio::spawn(keep_fresh(Arc::clone(&gate))));
         duties.push(tokio::spawn(memory::watch(Arc::clone(&gate))));
-        duties.extend(exporter.map(|exporter| tokio::spawn(keep_tidy(exporter))));
         duties.push(tokio::spawn(sweep(Arc::clone(&gate))));
         if !config.proxy.dns_interval.is_zero() {
             duties.push(tokio::spawn(watch_addresses(
@@ -297,12 +294,4 @@ async fn watch_addresses(interval: Duration, gate: Arc<Gate>) {
             .collect()
     };
     addresses::watch(interval, addresses::look_up, pools).await;
-}
-
-async fn keep_tidy(exporter: Exporter) {
-    let mut tick = tokio::time::interval(UPKEEP);
-    loop {
-        tick.tick().await;
-        exporter.upkeep();
-    }
 }

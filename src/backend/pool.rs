@@ -5,9 +5,11 @@
 //! else: whatever comes first, a login or a connection given back, serves the first in the queue. A connection leaves
 //! the pool when it is dropped, in whatever state; only an idle one can be given back.
 
+mod checkout;
 mod error;
 mod logins;
 mod quotas;
+mod seat;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 
 use super::connect::{self, Encryption};
 use super::server::Server;
@@ -31,6 +33,7 @@ pub use error::{PoolError, Scarcity};
 pub use logins::Lease;
 pub(super) use logins::{BACKOFF_MAX, BACKOFF_MIN, is_final, jittered};
 pub use quotas::{Quota, Quotas};
+use seat::{Answer, Ticket, seat};
 
 /// How often idle connections are looked over for age.
 const LOOK_OVER: Duration = Duration::from_secs(1);
@@ -101,8 +104,6 @@ pub struct Pool {
     baseline: OnceLock<Settings>,
 }
 
-type Answer = oneshot::Receiver<Result<Box<Server>, PoolError>>;
-
 /// What a client gets that asks for a server.
 enum Turn {
     Server(Box<Server>),
@@ -130,7 +131,7 @@ struct State {
 /// A client in the queue.
 #[derive(Debug)]
 struct Waiter {
-    answer: oneshot::Sender<Result<Box<Server>, PoolError>>,
+    answer: Ticket,
     since: Instant,
     /// The worker of the client.
     worker: usize,
@@ -300,83 +301,6 @@ impl Pool {
         Some(server)
     }
 
-    /// Borrows a server; waits in the order of arrival when none is free, for at most `limit`.
-    pub async fn checkout(
-        self: &Arc<Self>,
-        worker: &Worker,
-        limit: Duration,
-    ) -> Result<Box<Server>, PoolError> {
-        let mut asked = Instant::now();
-        loop {
-            let (server, rested) = match self.take_or_queue(worker.index, asked) {
-                Turn::Server(mut server) => {
-                    // Dropping a connection that is not silent takes the lock again, so it happens here.
-                    let rested = asked.saturating_duration_since(server.taken());
-                    if rested >= FRESH && !server.is_quiet(&mut Context::from_waker(Waker::noop()))
-                    {
-                        continue;
-                    }
-                    (server, rested)
-                }
-                Turn::Closed => return Err(PoolError::Closed),
-                Turn::Wait(answer) => {
-                    let server = self.wait(answer, asked, limit).await?;
-                    asked = Instant::now();
-                    (server, Duration::ZERO)
-                }
-            };
-            // A connection that cannot change its runtime is broken: the next one, then.
-            let Some(mut server) = server.move_to(worker.index) else {
-                continue;
-            };
-            if rested < self.settings.check_after || self.answers(&mut server).await {
-                server.touch(asked);
-                return Ok(server);
-            }
-        }
-    }
-
-    /// Whether a server that has rested for long is still there: a silent connection may lead nowhere.
-    async fn answers(&self, server: &mut Server) -> bool {
-        let answer = tokio::time::timeout(self.settings.connect_timeout, server.run_hidden(b""));
-        matches!(answer.await, Ok(Ok(None)))
-    }
-
-    async fn wait(
-        self: &Arc<Self>,
-        mut answer: Answer,
-        asked: Instant,
-        limit: Duration,
-    ) -> Result<Box<Server>, PoolError> {
-        self.start_logins();
-        let reserve = self.settings.reserve_timeout;
-        let mut result = None;
-        if self.settings.reserve_size > 0 && reserve < limit {
-            let left = reserve.saturating_sub(asked.elapsed());
-            result = tokio::time::timeout(left, &mut answer).await.ok();
-            if result.is_none() {
-                self.start_logins();
-            }
-        }
-        if result.is_none() {
-            let left = limit.saturating_sub(asked.elapsed());
-            result = tokio::time::timeout(left, answer).await.ok();
-        }
-        self.metrics.wait_seconds.record(asked.elapsed());
-        match result {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(PoolError::Closed),
-            None => {
-                self.metrics.wait_timeouts.increment(1);
-                Err(PoolError::WaitedInVain {
-                    shard: self.login.shard.clone(),
-                    cause: self.scarcity(),
-                    waited: asked.elapsed(),
-                })
-            }
-        }
-    }
-
     /// Why there is no connection for a client.
     fn scarcity(&self) -> Scarcity {
         let (total, connecting) = {
@@ -420,7 +344,7 @@ impl Pool {
                 return Turn::Server(server);
             }
         }
-        let (answer, receiver) = oneshot::channel();
+        let (answer, receiver) = seat();
         state.waiting.push_back(Waiter {
             answer,
             since: asked,

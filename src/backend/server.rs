@@ -190,6 +190,16 @@ impl Server {
         self.channel.outbox()
     }
 
+    /// The same for a message of about so many bytes that may be large.
+    pub fn outbox_for(&mut self, bytes: usize) -> &mut Vec<u8> {
+        self.channel.outbox_for(bytes)
+    }
+
+    /// Appends a message as it came.
+    pub fn pass_on(&mut self, message: &[u8]) {
+        self.outbox_for(message.len()).extend_from_slice(message);
+    }
+
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.channel.unsent_bytes()

@@ -196,7 +196,13 @@ impl Session {
             }
             Ok::<_, PoolError>(())
         };
-        let subscribed = watching(&self.entry, &mut self.client, patience, subscribe).await;
+        let subscribed = watching(
+            &self.entry,
+            &mut self.client,
+            patience,
+            std::pin::pin!(subscribe),
+        )
+        .await;
         if !listening.channels.is_empty() {
             self.listening = Some(listening);
         }

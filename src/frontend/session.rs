@@ -33,8 +33,9 @@ use crate::wire::decode::Status;
 use crate::wire::encode;
 use crate::wire::frame::{Frame, client_header, first_frame};
 
-/// While this much waits to be sent in one direction, the other end is not read.
-const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+/// While more than this waits to be sent in one direction, the other end is not read. With one read on top it still fits into
+/// a buffer that is lent (`wire::spares`); sockets have room of their own for what is on its way.
+const BACKLOG_BYTES_MAX: usize = 16 * 1024;
 
 /// Turns of a client that never pauses before others are looked at.
 const TURNS_MAX: u32 = 16;
@@ -431,7 +432,7 @@ impl Session {
         }
         let mut server = match pool.checkout_at_once(&self.worker) {
             Some(server) => server,
-            None => Box::pin(self.wait_for_server(pool)).await?,
+            None => self.wait_for_server(pool).await?,
         };
         server.is_lent_to(self.entry.pid);
         if self.database.uses_sequences() && server.has_foreign_sequences() {
@@ -659,5 +660,23 @@ impl Session {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every client costs, idle ones too, besides the session itself.
+    const FUTURE_BYTES_MAX: usize = 1_408;
+
+    fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_session_is_small() {
+        let bytes = size_of_future(Session::run);
+        assert!(bytes <= FUTURE_BYTES_MAX, "{bytes}");
     }
 }

@@ -35,7 +35,7 @@ impl Session {
                     self.note(&traces);
                 }
                 let held = self.hold(ONLY).await?;
-                held.server.outbox().extend_from_slice(frame.whole);
+                held.server.pass_on(frame.whole);
                 self.expect(Expect::Query);
                 Ok(())
             }
@@ -46,7 +46,7 @@ impl Session {
             b'H' => {
                 // The server says what it has so far; there is nothing to expect for the Flush itself.
                 if let Some(held) = &mut self.held {
-                    held.server.outbox().extend_from_slice(frame.whole);
+                    held.server.pass_on(frame.whole);
                 }
                 Ok(())
             }
@@ -173,7 +173,7 @@ impl Session {
         self.forget_foreign_sequences();
         self.mute_parameters();
         if let Some(held) = &mut self.held {
-            held.server.outbox().extend_from_slice(frame.whole);
+            held.server.pass_on(frame.whole);
         }
         self.expect(Expect::Query);
         self.restore_startup();
@@ -213,7 +213,7 @@ impl Session {
     pub(super) fn copy_message(&mut self, frame: Frame<'_>) {
         // Outside of a COPY the server would ignore them too.
         let Some(held) = &mut self.held else { return };
-        held.server.outbox().extend_from_slice(frame.whole);
+        held.server.pass_on(frame.whole);
         if frame.tag != b'd' {
             held.server.replies.copy_ended();
         }
@@ -269,7 +269,7 @@ impl Session {
         }
         self.resolve_doubt(parse.name).await?;
         if self.statements.named(parse.name).is_some() {
-            self.parse_in_vain(tail).await?;
+            Box::pin(self.parse_in_vain(tail)).await?;
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }
         let prepared = self.database.interned.get(tail);
@@ -453,9 +453,10 @@ impl Session {
                 held.server.forgets_all();
             }
             if server_name.is_empty() {
-                held.server.outbox().extend_from_slice(frame.whole);
+                held.server.pass_on(frame.whole);
             } else {
-                encode::bind(held.server.outbox(), names.portal, &server_name, names.tail);
+                let out = held.server.outbox_for(frame.whole.len());
+                encode::bind(out, names.portal, &server_name, names.tail);
             }
         }
         self.expect(Expect::Bind(Alias::new(names.statement)));
@@ -481,7 +482,7 @@ impl Session {
             }
             Named::Portal(_) => {
                 let held = self.hold(ONLY).await?;
-                held.server.outbox().extend_from_slice(frame.whole);
+                held.server.pass_on(frame.whole);
                 self.expect(Expect::Describe);
             }
         }
@@ -506,7 +507,7 @@ impl Session {
             }
             Named::Portal(_) => match &mut self.held {
                 Some(held) => {
-                    held.server.outbox().extend_from_slice(frame.whole);
+                    held.server.pass_on(frame.whole);
                     self.expect(Expect::Close);
                 }
                 // Portals end with their transaction, and there is none.
@@ -529,7 +530,7 @@ impl Session {
         let Some(Held { server, .. }) = &mut self.held else {
             return Err(SessionError::NoPortal(lossy(execute.portal)).into());
         };
-        server.outbox().extend_from_slice(frame.whole);
+        server.pass_on(frame.whole);
         self.expect(Expect::Execute);
         Ok(())
     }
@@ -549,17 +550,27 @@ fn function_call_traces(body: &[u8]) -> Option<Traces> {
     })
 }
 
-/// The verb of a text that is one statement.
+/// The verb of a text that is one statement. Of nearly every text it is found without memory.
 pub(super) fn only_verb(text: &[u8]) -> Verb<'_> {
-    // Nearly all that is parsed is one of these, whose first word is all there is to know.
-    if scan::is_plain_query(text) {
-        return verb(text);
+    if let Some(statement) = plainly_one(text) {
+        return verb(statement);
     }
     match scan::split(text, true).as_slice() {
         [] => Verb::Empty,
         [one] => verb(text.get(one.clone()).unwrap_or_default()),
         _ => Verb::Other(text),
     }
+}
+
+/// A text whose first semicolon surely ends it, without that.
+fn plainly_one(text: &[u8]) -> Option<&[u8]> {
+    let Some(end) = memchr::memchr(b';', text) else {
+        return Some(text);
+    };
+    let (statement, rest) = text.split_at_checked(end)?;
+    let is_one =
+        rest.get(1..)?.is_empty() && memchr::memchr3(b'\'', b'"', b'$', statement).is_none();
+    is_one.then_some(statement)
 }
 
 fn ends_transaction(verb: &Verb<'_>) -> bool {

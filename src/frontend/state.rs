@@ -574,7 +574,7 @@ impl Session {
             return Ok(false);
         }
         // One that was never deallocated may be there.
-        self.parse_in_vain(b"SELECT 1\0\0\0").await?;
+        Box::pin(self.parse_in_vain(b"SELECT 1\0\0\0")).await?;
         Ok(true)
     }
 }

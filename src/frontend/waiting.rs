@@ -1,13 +1,13 @@
 //! A client that waits for a server, or for what it was to listen to: what may end the waiting, and what it is told
 //! meanwhile.
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use super::trouble::{End, SessionError, Trouble};
 use crate::backend::pool::PoolError;
+use crate::backend::worker::Timer;
 use crate::error::{Severity, SqlState};
 use crate::execute;
 use crate::registry::{Phase, Registered};
@@ -27,21 +27,20 @@ pub(super) async fn watching<T>(
     entry: &Registered,
     client: &mut Channel,
     patience: Patience,
-    work: impl Future<Output = Result<T, PoolError>>,
+    mut work: impl Future<Output = Result<T, PoolError>> + Unpin,
 ) -> Result<T, Trouble> {
-    let mut work = std::pin::pin!(work);
     let mut waits = false;
     let mut notice = None;
     let done = std::future::poll_fn(|cx| {
         loop {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
                 return Poll::Ready(done.map_err(Trouble::from));
             }
             if !waits {
                 waits = true;
                 entry.waits(true);
                 entry.does(Phase::Waiting);
-                notice = patience.notice_after.map(|after| Box::pin(sleep(after)));
+                notice = patience.notice_after.map(Timer::new);
             }
             if entry.is_cancelled() {
                 return Poll::Ready(Err(SessionError::Cancelled.into()));
@@ -50,7 +49,7 @@ pub(super) async fn watching<T>(
                 return Poll::Ready(Err(End::Asked.into()));
             }
             if let Some(due) = &mut notice
-                && due.as_mut().poll(cx).is_ready()
+                && due.poll(cx).is_ready()
             {
                 notice = None;
                 tell_that_it_waits(cx, client);

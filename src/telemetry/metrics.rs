@@ -1,10 +1,13 @@
 //! Every metric of pgherd in one table, and the handles through which the rooms count.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use super::histograms::{Histograms, Recorder};
 
 /// How a metric is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,29 +195,25 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
 ];
 
-/// Upper bounds of the histogram buckets, in seconds.
-const SECONDS: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 120.0,
-];
-
 /// Renders all metrics in Prometheus's text format.
 #[derive(Clone)]
-pub struct Exporter(PrometheusHandle);
+pub struct Exporter {
+    handle: PrometheusHandle,
+    histograms: Arc<Histograms>,
+}
 
 impl Exporter {
     /// Starts recording for the whole process. `None` when something else already records.
     #[must_use]
     pub fn start() -> Option<Self> {
-        let mut builder = PrometheusBuilder::new();
-        for (name, kind, ..) in METRICS {
-            if *kind == Kind::Histogram {
-                builder = builder
-                    .set_buckets_for_metric(Matcher::Full((*name).to_owned()), SECONDS)
-                    .ok()?;
-            }
-        }
-        let handle = builder.install_recorder().ok()?;
+        let histograms = Arc::new(Histograms::default());
+        let exporter = PrometheusBuilder::new().build_recorder();
+        let handle = exporter.handle();
+        let recorder = Recorder {
+            exporter,
+            histograms: Arc::clone(&histograms),
+        };
+        metrics::set_global_recorder(recorder).ok()?;
         for (name, kind, unit, meaning) in METRICS {
             match kind {
                 Kind::Counter => metrics::describe_counter!(*name, *unit, *meaning),
@@ -223,17 +222,18 @@ impl Exporter {
             }
         }
         metrics::gauge!("pgherd_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        Some(Self(handle))
+        Some(Self { handle, histograms })
     }
 
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.render()
-    }
-
-    /// Moves recorded values into the histograms; to be called every few seconds.
-    pub fn upkeep(&self) {
-        self.0.run_upkeep();
+        let meaning = |wanted: &str| {
+            let metric = METRICS.iter().find(|(name, ..)| *name == wanted);
+            metric.map_or("", |(.., meaning)| *meaning)
+        };
+        let mut text = self.handle.render();
+        self.histograms.render(&mut text, meaning);
+        text
     }
 }
 
@@ -373,11 +373,21 @@ impl DatabaseMetrics {
     }
 }
 
-/// So much memory of the process is resident.
-pub fn resident_bytes(bytes: u64) {
-    // Memory is far below 2^52 bytes, where a float stops counting.
-    #[allow(clippy::cast_precision_loss)]
-    metrics::gauge!("pgherd_resident_bytes").set(bytes as f64);
+/// How much memory of the process is resident.
+pub struct ResidentBytes(Gauge);
+
+impl Default for ResidentBytes {
+    fn default() -> Self {
+        Self(metrics::gauge!("pgherd_resident_bytes"))
+    }
+}
+
+impl ResidentBytes {
+    pub fn set(&self, bytes: u64) {
+        // Memory is far below 2^52 bytes, where a float stops counting.
+        #[allow(clippy::cast_precision_loss)]
+        self.0.set(bytes as f64);
+    }
 }
 
 /// What one worker counts.

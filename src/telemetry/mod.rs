@@ -3,11 +3,12 @@
 //! Handles are looked up once, when a database, a pool or a session is made; the path of a message only touches handles.
 //! Gauges of pools are filled when somebody scrapes, so they cost nothing between scrapes.
 
+mod histograms;
 mod logs;
 mod metrics;
 
 pub use logs::start_logs;
 pub use metrics::{
-    DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, Tally,
-    WorkerMetrics, resident_bytes,
+    DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, ResidentBytes,
+    Tally, WorkerMetrics,
 };

@@ -9,10 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use super::spares::{empty, make_room};
 use super::stream::{Stream, is_passing};
-
-/// An emptied buffer that is larger than this is given back to the allocator.
-const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub struct Channel {
@@ -85,11 +83,18 @@ impl Channel {
             self.inbox.drain(..self.consumed);
             self.consumed = 0;
         }
+        make_room(&mut self.inbox, bytes.len());
         self.inbox.extend_from_slice(bytes);
     }
 
     /// Where messages to the peer are appended; [`Channel::poll_flush`] sends them.
     pub fn outbox(&mut self) -> &mut Vec<u8> {
+        &mut self.outbox
+    }
+
+    /// The same, with room for so many more bytes: large buffers are lent, see [`spares`](super::spares).
+    pub fn outbox_for(&mut self, bytes: usize) -> &mut Vec<u8> {
+        make_room(&mut self.outbox, bytes);
         &mut self.outbox
     }
 
@@ -152,7 +157,7 @@ impl Channel {
                 }
             }
         }
-        self.outbox.extend_from_slice(rest);
+        self.outbox_for(rest.len()).extend_from_slice(rest);
         // Registers for the rest, and pushes encrypted records out.
         match self.poll_flush(cx) {
             Poll::Ready(result) => result,
@@ -165,12 +170,5 @@ fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<i
     match stream.try_send(bytes) {
         Err(error) if is_passing(&error) => Pin::new(stream).poll_write(cx, bytes),
         sent => Poll::Ready(sent),
-    }
-}
-
-fn empty(buffer: &mut Vec<u8>) {
-    buffer.clear();
-    if buffer.capacity() > KEPT_BYTES_MAX {
-        *buffer = Vec::new();
     }
 }

@@ -18,6 +18,7 @@ mod parameters;
 pub mod scram;
 pub mod scram_client;
 pub mod socket;
+mod spares;
 pub mod startup;
 pub mod stream;
 pub mod tls;

@@ -98,10 +98,17 @@ impl Session {
         &mut self,
         prepared: &'p Prepared,
     ) -> Result<&'p Description, Trouble> {
-        let shape = shape(prepared)?;
-        if let Some(known) = shape.description.get() {
-            return Ok(known);
+        match shape(prepared)?.description.get() {
+            Some(known) => Ok(known),
+            None => Box::pin(self.describe_anew(prepared)).await,
         }
+    }
+
+    async fn describe_anew<'p>(
+        &mut self,
+        prepared: &'p Prepared,
+    ) -> Result<&'p Description, Trouble> {
+        let shape = shape(prepared)?;
         let pool = self
             .database
             .pools
@@ -185,7 +192,7 @@ impl Session {
         };
         let portal = Portal {
             prepared,
-            formats: parameters.result_formats.to_vec(),
+            formats: self.sharded.portals.formats(parameters.result_formats),
             run,
         };
         self.sharded.portals.insert(names.portal, portal);
@@ -235,9 +242,7 @@ impl Session {
                 let is_fresh = self.sharded.described == Some(prepared.id);
                 let doubtful = !is_fresh && !self.held.as_ref().is_some_and(knows);
                 if doubtful
-                    && !self
-                        .describes_the_same(shard, prepared, description)
-                        .await?
+                    && !Box::pin(self.describes_the_same(shard, prepared, description)).await?
                 {
                     return Ok(None);
                 }
@@ -289,7 +294,8 @@ impl Session {
         let statement = held
             .server
             .ensure(prepared.id, &prepared.tail, unnamed, None, answers);
-        encode::bind(held.server.outbox(), names.portal, &statement, names.tail);
+        let out = held.server.outbox_for(names.tail.len());
+        encode::bind(out, names.portal, &statement, names.tail);
         held.server
             .replies
             .expect(Expect::Bind(Alias::new(names.statement)), answers);

@@ -58,9 +58,30 @@ pub(super) struct Sharded {
 struct Portals {
     unnamed: Option<Portal>,
     named: HashMap<Box<[u8]>, Portal>,
+    /// The formats of an unnamed portal that is gone: their buffer is used again.
+    old_formats: Vec<u8>,
 }
 
+/// Format codes, two bytes each, whose buffer is worth keeping.
+const FORMATS_BYTES_KEPT: usize = 64;
+
 impl Portals {
+    fn formats(&mut self, formats: &[u8]) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.old_formats);
+        buffer.clear();
+        buffer.extend_from_slice(formats);
+        buffer
+    }
+
+    fn end_unnamed(&mut self) {
+        let ended = self.unnamed.take();
+        if let Some(Portal { formats, .. }) = ended
+            && formats.capacity() <= FORMATS_BYTES_KEPT
+        {
+            self.old_formats = formats;
+        }
+    }
+
     fn get(&self, name: &[u8]) -> Option<&Portal> {
         if name.is_empty() {
             self.unnamed.as_ref()
@@ -79,6 +100,7 @@ impl Portals {
 
     fn insert(&mut self, name: &[u8], portal: Portal) {
         if name.is_empty() {
+            self.end_unnamed();
             self.unnamed = Some(portal);
         } else {
             self.named.insert(name.into(), portal);
@@ -94,7 +116,7 @@ impl Portals {
     }
 
     fn clear(&mut self) {
-        self.unnamed = None;
+        self.end_unnamed();
         self.named.clear();
     }
 }

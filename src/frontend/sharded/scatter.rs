@@ -20,10 +20,11 @@ type Borrowed = (Arc<Pool>, Box<Server>);
 impl Session {
     /// Runs a Query message on every shard; gives the number of rows that the client got.
     pub(super) async fn scatter_query(&mut self, message: &[u8]) -> Result<u64, Trouble> {
-        self.scatter(None, |server, first| {
+        // In a box, as below: many servers are at work, and every client has room for what is not in one.
+        Box::pin(self.scatter(None, |server, first| {
             server.unnamed = None;
             server.send(message, Expect::Part { first }, &mut Vec::new());
-        })
+        }))
         .await
     }
 
@@ -36,7 +37,7 @@ impl Session {
         let described = shape(prepared)?.description.get();
         let is_fresh = self.sharded.described == Some(prepared.id);
         let doubted = described.filter(|_| !is_fresh);
-        self.scatter(
+        Box::pin(self.scatter(
             doubted.map(|description| (prepared, description)),
             |server, _| {
                 let nowhere = &mut Vec::new();
@@ -47,7 +48,7 @@ impl Session {
                 server.replies.expect(Expect::PartExecute, nowhere);
                 server.send(encode::SYNC, Expect::HiddenSync, nowhere);
             },
-        )
+        ))
         .await
     }
 
