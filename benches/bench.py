@@ -178,8 +178,8 @@ class Bench:
             command = f"\\copy loaded FROM '{self.csv}' (FORMAT csv)" if workload.name == "copy-in" else "\\copy stored TO '/dev/null' (FORMAT csv)"
             return measure.copy(place, command, self.csv.stat().st_size, seconds)
         if workload.kind == "beside":
-            return measure.beside(self.stage, place, workload.arguments, seconds)
-        return measure.pgbench(self.stage, place, workload.arguments, seconds, workload.sslmode)
+            return measure.beside(self.stage, place, workload.arguments, workload.clients, seconds)
+        return measure.pgbench(self.stage, place, workload.arguments, workload.clients, seconds, workload.sslmode)
 
     # Figures that are counted in runs of their own
 

@@ -74,11 +74,15 @@ impl Relay {
         let (client, _) = self.listener.accept()?;
         let server = TcpStream::connect((Ipv4Addr::LOCALHOST, self.server_port))?;
         // A number is used once, so that an event which is still on its way cannot meet somebody else's sockets.
-        let mut mark = 2 * self.pairs.len() as u64;
-        for socket in [&client, &server] {
+        let first = 2 * self.pairs.len() as u64;
+        for (mark, socket) in [(first, &client), (first + 1, &server)] {
             socket.set_nodelay(true)?;
-            epoll::add(&self.epoll, socket, EventData::new_u64(mark), EventFlags::IN)?;
-            mark += 1;
+            epoll::add(
+                &self.epoll,
+                socket,
+                EventData::new_u64(mark),
+                EventFlags::IN,
+            )?;
         }
         self.pairs.push(Some([client, server]));
         Ok(())
