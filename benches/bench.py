@@ -18,7 +18,7 @@ import measure
 import report
 from client import Client
 from stage import (BIN, DATABASE, HOST, PGBENCH, PGHERD, POOL_SMALL, ROOT, SHARDS, USER, Absent, Stage, first_line, pgbouncer_prepares,
-                   pgbouncer_program, psql, run)
+                   pgbouncer_program, psql, run, unprivileged)
 from workloads import COPY_ROWS, IDLE_CLIENTS, KEYS, SEVERAL, TITLES, workloads, write_scripts
 
 SCALE = 10
@@ -215,12 +215,11 @@ class Bench:
                 continue
             say(f"counting instructions of {name}")
             with self.failing(f"instructions of {name}"):
-                grind = measure.Callgrind(self.stage, name)
+                grind = measure.Callgrind(self.stage, name, unprivileged() if name.startswith("pgbouncer") else {})
                 place = start(grind.prefix)
                 for workload, column in loads:
-                    with self.failing(f"instructions, {workload.title} through {TITLES[column]}"):
-                        self.results.instructions[workload.name, column] = grind.instructions(
-                            place, workload.arguments, workload.clients, workload.instructions)
+                    self.results.instructions[workload.name, column] = grind.instructions(
+                        place, workload.arguments, workload.clients, workload.instructions)
                 self.stage.stop(place.pid)
 
     def measure_idle(self):

@@ -206,18 +206,22 @@ def calls(stage, place, arguments, clients, lengths):
 
 
 class Callgrind:
-    """A process that runs under callgrind. `prefix` is put in front of its command, `instructions` asks it."""
+    """A process that runs under callgrind. `prefix` is put in front of its command, `instructions` asks it.
 
-    REPEATS = 3
+    vgdb has to run as the same user (`owner`), or the process waits for it forever.
+    """
 
-    def __init__(self, stage, name):
+    REPEATS = 2
+
+    def __init__(self, stage, name, owner):
+        self.owner = owner
         self.folder = stage.own_folder(f"callgrind-{name}")
         self.dumps = 0
         self.prefix = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={self.folder}/out", f"--vgdb-prefix={self.folder}/gdb"]
 
     def dump(self, pid):
         """What was executed since the last dump."""
-        run("vgdb", f"--vgdb-prefix={self.folder}/gdb", f"--pid={pid}", "dump")
+        run("vgdb", f"--vgdb-prefix={self.folder}/gdb", f"--pid={pid}", "dump", **self.owner)
         self.dumps += 1
         file = self.folder / f"out.{self.dumps}"
         found = re.search(r"^(?:totals|summary): *(\d+)", file.read_text(), re.M)

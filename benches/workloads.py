@@ -80,8 +80,8 @@ def workloads(folder, pgbouncer_prepares):
         load("big", "1 MB result, 2 clients", "other", ALL, big, 2, calls=BIG_RUNS, instructions=BIG_RUNS),
         load("insert", "64 KB insert, 2 clients", "other", ALL, insert, 2, before="TRUNCATE blobs", calls=BIG_RUNS),
         load("pipeline", f"pipeline of {PIPELINE} selects, extended, 10 clients", "other", ALL, pipeline, 10, "extended", calls=SHORT_RUNS),
-        load("churn", "connection and select, SCRAM, 10 clients", "other", (*PROXIES, "direct"), ("-S", "-C")),
-        load("churn-tls", "the same over TLS", "other", (*PROXIES, "direct"), ("-S", "-C"), sslmode="require"),
+        load("churn", "connection and select, SCRAM, 10 clients", "login", (*PROXIES, "direct"), ("-S", "-C")),
+        load("churn-tls", "the same over TLS", "login", (*PROXIES, "direct"), ("-S", "-C"), sslmode="require"),
         Workload("copy-in", "COPY in, by MB", "copy", ALL, kind="copy", before="TRUNCATE loaded"),
         Workload("copy-out", "COPY out, by MB", "copy", ALL, kind="copy"),
     ]
