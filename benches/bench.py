@@ -28,9 +28,9 @@ FAILURES_MAX = 2
 
 def main():
     options = arguments()
-    stage = Stage()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+    stage = Stage()
     try:
         bench = Bench(stage, options)
         bench.rounds()
@@ -78,6 +78,7 @@ class Bench:
         names = {name for workload in everything if self.wanted(workload.name) for name in (workload.name, workload.against)}
         self.results.workloads = [workload for workload in everything if workload.name in names]
         say("starting servers and proxies")
+        stage.certify()
         self.servers()
         self.places = {"direct": self.plain, **{name: start() for name, start in self.own_places().items()}}
         self.peers()

@@ -131,6 +131,8 @@ class Stage:
         self.processes = []
         self.secret = scram_secret()
         self.certificate, self.key = self.folder / "server.crt", self.folder / "server.key"
+
+    def certify(self):
         run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 30, "-subj", "/CN=localhost",
             "-keyout", self.key, "-out", self.certificate)
         self.own(self.key)
