@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -254,7 +255,7 @@ class Failing:
         return self
 
     def __exit__(self, kind, error, _):
-        if kind and issubclass(kind, (RuntimeError, OSError, Absent)):
+        if kind and issubclass(kind, (RuntimeError, OSError, Absent, subprocess.SubprocessError)):
             self.bench.fail(self.what, error)
             return True
         return False

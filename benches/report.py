@@ -90,7 +90,8 @@ def page(results):
     sections = [
         ("Select-only: CPU", cpu_section, "select", "CPU µs per transaction. The relay at the floor has a server connection for each client."),
         ("Select-only: throughput and latency", latency_section, "select",
-         "All of it shares this machine's processors, so latency over direct is mostly the proxy's own work, waiting its turn."),
+         "Servers, proxy and pgbench share the processors, and every client waits for its answer before it goes on: latency over direct is "
+         "mostly what the proxy computes."),
         ("Other loads: CPU", cpu_section, "other", f"CPU µs per transaction; a pipeline of {PIPELINE} statements is one."),
         ("Other loads: throughput and latency", latency_section, "other", "As above."),
         ("Logins", cpu_and_rate_section, "login", "CPU µs for a connection, its login and one select. All users are stored as SCRAM secrets: "
@@ -257,7 +258,7 @@ def targets(results):
     def at_most(what, bar, values, digits=2):
         values = known(values)
         verdict = "not measured" if not values else "met" if statistics.median(values) <= bar else "**not met**"
-        return what, f"≤ {bar}", spread(values, digits), verdict
+        return what, f"≤ {number(bar, digits)}", spread(values, digits), verdict
 
     ratio = lambda name, figure="cpu": results.ratios(figure, (name, "pgherd"), (name, "pgbouncer"))
     executed = lambda name: [results.instructions.get((name, "pgherd"))]
