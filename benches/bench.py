@@ -124,8 +124,8 @@ class Bench:
         place = self.stage.pgherd("pgherd-routed", self.shards, tables=f"[databases.{DATABASE}.tables.items]\nkey = \"id\"\n")
         rows = self.stage.folder / "items.sql"
         rows.write_text("".join(f"INSERT INTO items VALUES ({key}, {key * 7}, '{'y' * 80}');\n" for key in range(1, KEYS + 1)))
-        for port in (place.port, self.plain.port):
-            psql(port, "", file=rows)
+        psql(place.port, "", file=rows)
+        psql(self.plain.port, f"INSERT INTO items SELECT n, n * 7, repeat('y', 80) FROM generate_series(1, {KEYS}) n")
         for server in (self.plain, *self.shards):
             psql(server.port, "VACUUM ANALYZE")
         return place

@@ -3,7 +3,6 @@ strace for system calls, callgrind for instructions. Nothing is asked of the pro
 """
 
 import contextlib
-import os
 import re
 import signal
 import statistics
@@ -15,7 +14,6 @@ from pathlib import Path
 from client import Client, Neighbours
 from stage import BIN, DATABASE, ENV, HOST, PGBENCH, USER, run
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 LOOK_SECONDS = 0.02
 # At the start of a load connections warm up, at its end they are closed: neither is in the window that counts.
 EDGE_SECONDS = 0.05
@@ -32,11 +30,14 @@ LOAD_SECONDS_MAX = 600
 
 @dataclass
 class Sample:
-    """Of one load: units (transactions, or MB) a second; CPU in µs a unit; latency in µs; each worker's share of the work."""
+    """Of one load: units (transactions, or MB) a second; CPU in µs a unit; latency in µs; each worker's share of the work.
+
+    User and system time are known in ticks only, too coarse for one load: the rounds' ticks together divide the CPU.
+    """
     rate: float
     cpu: float | None = None
-    user: float | None = None
-    system: float | None = None
+    user_ticks: int = 0
+    system_ticks: int = 0
     p50: float | None = None
     p99: float | None = None
     shares: list = field(default_factory=list)
@@ -73,14 +74,13 @@ def workers(pid):
     return tuple(used for _, used in sorted(found))
 
 
-def spent(before, after, units):
-    """CPU in µs for each unit, as fields of a Sample."""
-    total = (after.total - before.total) * 1e6 / units
-    user, system = after.user - before.user, after.system - before.system
-    share = user / (user + system) if user + system else 0
-    used = [late - early for early, late in zip(before.workers, after.workers)]
-    return {"cpu": total, "user": total * share, "system": total * (1 - share),
-            "shares": [part / sum(used) for part in used] if sum(used) else []}
+def with_cpu(sample, place, before, after, units):
+    if place.pid:
+        sample.cpu = (after.total - before.total) * 1e6 / units
+        sample.user_ticks, sample.system_ticks = after.user - before.user, after.system - before.system
+        used = [late - early for early, late in zip(before.workers, after.workers)]
+        sample.shares = [part / sum(used) for part in used] if sum(used) else []
+    return sample
 
 
 def pgbench_command(place, arguments):
@@ -148,13 +148,6 @@ def window(place, transactions, looks):
         raise RuntimeError(f"only {len(took)} transactions: too few to measure")
     sample = Sample(len(took) / (last.time - first.time), p50=took[len(took) // 2], p99=took[int(len(took) * 0.99)])
     return with_cpu(sample, place, first, last, len(took))
-
-
-def with_cpu(sample, place, first, last, units):
-    if place.pid:
-        for name, value in spent(first, last, units).items():
-            setattr(sample, name, value)
-    return sample
 
 
 def beside(stage, place, arguments, clients, seconds):

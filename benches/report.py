@@ -34,6 +34,12 @@ class Results:
         values = known(self.values(name, column, figure))
         return statistics.median(values) if values else None
 
+    def parts(self, name, column):
+        """The CPU's middle, divided into user and system."""
+        samples = known(self.samples.get((name, column), []))
+        cpu, ticks = self.middle(name, column, "cpu"), [sum(getattr(sample, part) for sample in samples) for part in ("user_ticks", "system_ticks")]
+        return [cpu * part / sum(ticks) if cpu is not None and sum(ticks) else None for part in ticks]
+
     def ratios(self, figure, ours, theirs):
         """Of each round: what the machine was busy with besides is in both. A place is a workload's name and a column."""
         pairs = zip(self.values(*ours, figure), self.values(*theirs, figure))
@@ -146,7 +152,7 @@ def cpu_section(results, name):
         row = [workload.title]
         for column in ("pgherd", "pgbouncer"):
             row += [spread(results.values(workload.name, column, "cpu"))]
-            row += [number(results.middle(workload.name, column, part)) for part in ("user", "system")]
+            row += map(number, results.parts(workload.name, column))
         for column in ("pgbouncer", *others):
             if column != "pgbouncer":
                 row.append(number(results.middle(workload.name, column, "cpu")))
@@ -183,7 +189,7 @@ def routed_section(results, name):
     for workload in measured(results, name):
         theirs = workload.against, "pgbouncer"
         rows.append([workload.title, spread(results.values(workload.name, "pgherd", "cpu")),
-                     *(number(results.middle(workload.name, "pgherd", part)) for part in ("user", "system")),
+                     *map(number, results.parts(workload.name, "pgherd")),
                      number(results.middle(*theirs, "cpu")), spread(results.ratios("cpu", (workload.name, "pgherd"), theirs), 2),
                      number(results.middle(workload.name, "floor", "cpu")),
                      *(number(results.middle(workload.name, "pgherd", figure), 0) for figure in ("rate", "p50", "p99")),

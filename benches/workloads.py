@@ -11,7 +11,8 @@ TITLES = {"pgherd": "pgherd", "two": "pgherd, 2 workers", "pgbouncer": "PgBounce
 PROTOCOLS = ("simple", "extended", "prepared")
 CROWDS = (1, 10, 50, 200)
 CROWD_MAX = 1000
-KEYS = 3000
+# Many more than the plans that pgherd keeps: a text with a key in it is seldom seen twice.
+KEYS = 20_000
 COPY_ROWS = 200_000
 PIPELINE = 100
 IDLE_CLIENTS = 5000
