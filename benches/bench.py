@@ -25,7 +25,8 @@ from workloads import COPY_ROWS, IDLE_CLIENTS, KEYS, SEVERAL, TITLES, workloads,
 SCALE = 10
 # After so many failures a load is left alone.
 FAILURES_MAX = 2
-CALL_ROUNDS = 3
+CALL_ROUNDS_MAX = 3
+WARM_SECONDS = 0.3
 
 
 def main():
@@ -55,7 +56,7 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2, help="of each load in each round")
+    parser.add_argument("--seconds", type=float, default=2, help="of each load in each round")
     parser.add_argument("--only", default="", help="loads whose names begin with one of these words, with commas between; `list` shows the names")
     parser.add_argument("--no-calls", action="store_true", help="do not count system calls")
     parser.add_argument("--no-instructions", action="store_true", help="do not count instructions")
@@ -167,7 +168,7 @@ class Bench:
 
     def sample(self, workload, column, number, failures):
         try:
-            return self.measure(workload, self.places[workload.place(column)], self.options.seconds if number >= 0 else 1)
+            return self.measure(workload, self.places[workload.place(column)], self.options.seconds if number >= 0 else WARM_SECONDS)
         except (RuntimeError, OSError) as error:
             # A round that only warms up may be too short for something; what is wrong will be wrong again.
             if number >= 0:
@@ -197,7 +198,7 @@ class Bench:
     def count_calls(self):
         """How many events one wait finds depends on what else the machine does: those of the targets are counted more often."""
         say("counting system calls")
-        for number in range(CALL_ROUNDS):
+        for number in range(min(CALL_ROUNDS_MAX, self.options.rounds)):
             for workload in self.results.workloads:
                 if not workload.calls or (number and workload.table != "select"):
                     continue

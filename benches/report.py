@@ -15,7 +15,7 @@ LINE_MAX = 130
 class Results:
     """By workload's name and column. A round that failed is None in `samples`, so that rounds can be paired."""
     rounds: int
-    seconds: int
+    seconds: float
     machine: str = ""
     programs: list = field(default_factory=list)
     pgbouncer_prepares: bool = True
@@ -128,7 +128,7 @@ def opening(results):
     old = "" if results.pgbouncer_prepares else (
         "This PgBouncer is older than 1.21 and knows no prepared statements in transaction mode: for the prepared protocol it runs in session "
         "mode, with a server connection for every client, which spares it the work that is compared.")
-    return f"""Written by `make bench`; do not edit. Medians (least–most) of {results.rounds} rounds of {results.seconds} seconds for each load; in a
+    return f"""Written by `make bench`; do not edit. Medians (least–most) of {results.rounds} interleaved rounds with {results.seconds:g} s for each load; in a
         round the programs take turns, in an order that changes. CPU is that of the proxy's process. A ratio is the median of the rounds' own
         ratios: what else the machine did is in both of its sides, so ratios are what to trust. One worker each unless said, a pool of {POOL} in
         transaction mode (over {SHARDS} shards {-(-POOL // SHARDS)} each), SCRAM on both sides, TCP on loopback; pgherd serves its metrics meanwhile.
