@@ -23,6 +23,7 @@ from stage import (BIN, DATABASE, HOST, PGBENCH, PGHERD, POOL_SMALL, ROOT, SHARD
 from workloads import COPY_ROWS, IDLE_CLIENTS, KEYS, SEVERAL, TITLES, workloads, write_scripts
 
 SCALE = 10
+RULES = f"[databases.{DATABASE}.tables.items]\nkey = \"id\"\n"
 # After so many failures a load is left alone.
 FAILURES_MAX = 2
 CALL_ROUNDS_MAX = 3
@@ -57,11 +58,13 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2, help="of each load in each round")
-    parser.add_argument("--only", default="", help="loads whose names begin with one of these words, with commas between; `list` shows the names")
+    parser.add_argument("--only", default="",
+                        help="loads whose names begin with one of these words, with commas between; `list` shows them")
     parser.add_argument("--no-calls", action="store_true", help="do not count system calls")
     parser.add_argument("--no-instructions", action="store_true", help="do not count instructions")
     parser.add_argument("--no-idle", action="store_true", help="do not measure idle clients")
-    parser.add_argument("--output", type=Path, help="where to write the page; by default benches/RESULTS.md, and nowhere when a part is left out")
+    parser.add_argument("--output", type=Path,
+                        help="where to write the page; by default benches/RESULTS.md, and nowhere when a part is left out")
     options = parser.parse_args()
     if options.only == "list":
         print("\n".join([workload.name for workload in workloads(Path(), True)] + ["idle"]))
@@ -103,7 +106,8 @@ class Bench:
                               "CREATE UNLOGGED TABLE blobs (v text); CREATE UNLOGGED TABLE loaded (id int, x int, v text)")
         self.csv = self.stage.folder / "loaded.csv"
         self.csv.write_text("".join(f"{row},{row % 1000},{'x' * 80}\n" for row in range(COPY_ROWS)))
-        psql(self.plain.port, f"CREATE UNLOGGED TABLE stored AS SELECT n AS id, n % 1000 AS x, repeat('x', 80) AS v FROM generate_series(0, {COPY_ROWS - 1}) n")
+        psql(self.plain.port, f"CREATE UNLOGGED TABLE stored AS SELECT n AS id, n % 1000 AS x, repeat('x', 80) AS v "
+                              f"FROM generate_series(0, {COPY_ROWS - 1}) n")
 
     def own_places(self):
         """pgherd in its several sizes, and what is always beside it."""
@@ -122,7 +126,7 @@ class Bench:
         return places
 
     def routed(self):
-        place = self.stage.pgherd("pgherd-routed", self.shards, tables=f"[databases.{DATABASE}.tables.items]\nkey = \"id\"\n")
+        place = self.stage.pgherd("pgherd-routed", self.shards, tables=RULES)
         rows = self.stage.folder / "items.sql"
         rows.write_text("".join(f"INSERT INTO items VALUES ({key}, {key * 7}, '{'y' * 80}');\n" for key in range(1, KEYS + 1)))
         psql(place.port, "", file=rows)
@@ -132,7 +136,7 @@ class Bench:
         return place
 
     def peers(self):
-        self.results.programs = [first_line(BIN / "postgres", "--version"), first_line(PGHERD, "--version"), first_line(pgbouncer_program(), "--version")]
+        self.results.programs = [first_line(program, "--version") for program in (BIN / "postgres", PGHERD, pgbouncer_program())]
         unnamed = []
         for name in SEVERAL:
             if name.upper() not in os.environ:
@@ -164,7 +168,8 @@ class Bench:
                     # The first round only warms up.
                     if number >= 0:
                         self.results.samples.setdefault((workload.name, column), []).append(sample)
-            say(f"{'warmed up' if number < 0 else f'round {number + 1} of {self.options.rounds} is done'}, {time.monotonic() - begun:.0f} s")
+            done = "warmed up" if number < 0 else f"round {number + 1} of {self.options.rounds} is done"
+            say(f"{done}, {time.monotonic() - begun:.0f} s")
 
     def sample(self, workload, column, number, failures):
         try:
@@ -179,8 +184,8 @@ class Bench:
         if workload.before:
             psql(self.plain.port, workload.before)
         if workload.kind == "copy":
-            command = f"\\copy loaded FROM '{self.csv}' (FORMAT csv)" if workload.name == "copy-in" else "\\copy stored TO '/dev/null' (FORMAT csv)"
-            return measure.copy(place, command, self.csv.stat().st_size, seconds)
+            way = f"loaded FROM '{self.csv}'" if workload.name == "copy-in" else "stored TO '/dev/null'"
+            return measure.copy(place, f"\\copy {way} (FORMAT csv)", self.csv.stat().st_size, seconds)
         if workload.kind == "beside":
             return measure.beside(self.stage, place, workload.arguments, workload.clients, seconds)
         return measure.pgbench(self.stage, place, workload.arguments, workload.clients, seconds, workload.sslmode)
@@ -211,11 +216,13 @@ class Bench:
 
     def count_instructions(self):
         """pgherd's and PgBouncer's; each place is started once more, under callgrind."""
-        starts = {"pgherd": lambda prefix: self.stage.pgherd("pgherd-callgrind", [self.plain], under=prefix),
-                  "pgherd-routed": lambda prefix: self.stage.pgherd("pgherd-routed-callgrind", self.shards, under=prefix,
-                                                                    tables=f"[databases.{DATABASE}.tables.items]\nkey = \"id\"\n"),
-                  "pgbouncer": lambda prefix: self.stage.pgbouncer("pgbouncer-callgrind", self.plain, under=prefix),
-                  "pgbouncer-session": lambda prefix: self.stage.pgbouncer("pgbouncer-session-callgrind", self.plain, "session", under=prefix)}
+        stage, plain = self.stage, self.plain
+        starts = {
+            "pgherd": lambda prefix: stage.pgherd("pgherd-callgrind", [plain], under=prefix),
+            "pgherd-routed": lambda prefix: stage.pgherd("pgherd-routed-callgrind", self.shards, tables=RULES, under=prefix),
+            "pgbouncer": lambda prefix: stage.pgbouncer("pgbouncer-callgrind", plain, under=prefix),
+            "pgbouncer-session": lambda prefix: stage.pgbouncer("pgbouncer-session-callgrind", plain, "session", under=prefix),
+        }
         for name, start in starts.items():
             loads = [(workload, column) for workload in self.results.workloads if workload.instructions
                      for column in workload.columns if workload.place(column) == name]
@@ -234,8 +241,9 @@ class Bench:
         clients = min(IDLE_CLIENTS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
         say(f"{clients} idle clients")
         starts = {"pgherd": lambda: self.stage.pgherd("pgherd-idle", [self.plain]),
-                  "pgbouncer": lambda: self.stage.pgbouncer("pgbouncer-idle", self.plain),
-                  **{name: lambda name=name: getattr(self.stage, name)(self.plain, f"{name}-idle") for name in SEVERAL if name in self.places}}
+                  "pgbouncer": lambda: self.stage.pgbouncer("pgbouncer-idle", self.plain)}
+        for name in filter(self.places.get, SEVERAL):
+            starts[name] = lambda name=name: getattr(self.stage, name)(self.plain, f"{name}-idle")
         for name, start in starts.items():
             with self.failing(f"idle clients of {TITLES[name]}"):
                 place = start()

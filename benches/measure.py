@@ -162,7 +162,7 @@ def beside(stage, place, arguments, clients, seconds):
 
 def copy(place, command, file_bytes, seconds):
     """COPY through psql, as often as there is time for. The unit is a MB of the file."""
-    psql = [str(part) for part in (BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", HOST, "-p", place.port, "-U", USER, "-d", DATABASE)]
+    psql = [BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", HOST, "-p", place.port, "-U", USER, "-d", DATABASE]
     first, count = look(place.pid), 0
     while count == 0 or time.time() - first.time < seconds:
         run(*psql, "-c", command)

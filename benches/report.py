@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from measure import LOGINS_PER_SECOND
 from stage import POOL, POOL_SMALL, SHARDS
-from workloads import COPY_ROWS, CROWD_MAX, IDLE_CLIENTS, PIPELINE, PROTOCOLS, SEVERAL, TITLES
+from workloads import COPY_ROWS, IDLE_CLIENTS, KEYS, PIPELINE, PROTOCOLS, TITLES
 
 LINE_MAX = 130
 
@@ -37,7 +37,8 @@ class Results:
     def parts(self, name, column):
         """The CPU's middle, divided into user and system."""
         samples = known(self.samples.get((name, column), []))
-        cpu, ticks = self.middle(name, column, "cpu"), [sum(getattr(sample, part) for sample in samples) for part in ("user_ticks", "system_ticks")]
+        cpu = self.middle(name, column, "cpu")
+        ticks = [sum(getattr(sample, part) for sample in samples) for part in ("user_ticks", "system_ticks")]
         return [cpu * part / sum(ticks) if cpu is not None and sum(ticks) else None for part in ticks]
 
     def ratios(self, figure, ours, theirs):
@@ -93,47 +94,60 @@ def page(results):
              *prose(f"Machine: {results.machine}."), *(f"- {program}" for program in results.programs), "",
              *(line for note in results.notes for line in prose(note)),
              "## Targets", "", *prose("The medians of this run beside what pgherd is meant to reach."), *target_table(results)]
-    sections = [
-        ("Select-only: CPU", cpu_section, "select", "CPU µs per transaction. The relay at the floor has a server connection for each client."),
-        ("Select-only: throughput and latency", latency_section, "select",
-         "Servers, proxy and pgbench share the processors, and every client waits for its answer before it goes on: latency over direct is "
-         "mostly what the proxy computes."),
-        ("Other loads: CPU", cpu_section, "other", f"CPU µs per transaction; a pipeline of {PIPELINE} statements is one."),
-        ("Other loads: throughput and latency", latency_section, "other", "As above."),
-        ("Logins", cpu_and_rate_section, "login", "CPU µs for a connection, its login and one select. All users are stored as SCRAM secrets: "
-         "with plain passwords PgBouncer derives keys at each login, milliseconds of CPU, which would be no fair comparison. Most of the time "
-         "goes by in pgbench, whose own part of SCRAM is dear."),
-        ("COPY", cpu_and_rate_section, "copy", f"CPU µs per MB, {COPY_ROWS} rows at a time through psql, a login each time."),
-        ("Routed", routed_section, "routed", f"One key's row over {SHARDS} shards, written in the statement (simple) or as a parameter, beside "
-         "PgBouncer's select-only, unrouted, of the same protocol and number of clients. A projection over all shards has no counterpart there: "
-         "the floor and direct run it on one server with the same rows."),
-        ("Two workers", workers_section, "workers", "Select-only, simple, through one worker and through two. With two processors, that the "
-         "servers and pgbench need too, this shows the price of a second worker and its share, not how far workers scale."),
-        ("Beside a stream and logins", beside_section, "beside", f"p99 in µs of select-only (simple, 10 clients) alone, and beside one client that "
-         f"reads a million rows again and again and {LOGINS_PER_SECOND} logins a second. Direct shows how much of it is the machine's."),
-    ]
-    for title, section, name, sentence in sections:
-        lines += [f"## {title}", "", *prose(sentence), *section(results, name)]
-    lines += ["## System calls", "", *prose("Per transaction, counted by strace in loads of their own, two lengths subtracted. strace slows the process down, so fewer waits "
-                                             "are needed than without."), *calls_section(results),
-              "## Instructions", "", *prose("Executed in user space per transaction, by callgrind, two lengths subtracted. They do not depend on how busy "
-                                            "the machine is."), *instructions_section(results),
-              "## Idle clients", "", *idle_section(results)]
+    for title, section, sentence in sections():
+        lines += [f"## {title}", "", *prose(sentence), *section(results)]
     if results.failures:
         lines += ["## What failed", "", *(f"- {failure}" for failure in results.failures), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def opening(results):
-    old = "" if results.pgbouncer_prepares else (
-        "This PgBouncer is older than 1.21 and knows no prepared statements in transaction mode: for the prepared protocol it runs in session "
-        "mode, with a server connection for every client, which spares it the work that is compared.")
-    return f"""Written by `make bench`; do not edit. Medians (least–most) of {results.rounds} interleaved rounds with {results.seconds:g} s for each load; in a
-        round the programs take turns, in an order that changes. CPU is that of the proxy's process. A ratio is the median of the rounds' own
-        ratios: what else the machine did is in both of its sides, so ratios are what to trust. One worker each unless said, a pool of {POOL} in
-        transaction mode (over {SHARDS} shards {-(-POOL // SHARDS)} each), SCRAM on both sides, TCP on loopback; pgherd serves its metrics meanwhile.
-        `direct` is pgbench at the server without a proxy; `floor` is a bare relay (`benches/floor.rs`), the least that a program between two
-        sockets can cost. {old}"""
+    old = "" if results.pgbouncer_prepares else """This PgBouncer is older than 1.21 and knows no prepared statements in transaction mode:
+        for the prepared protocol it runs in session mode, with a server connection for every client, which spares it the work that is
+        compared."""
+    return f"""Written by `make bench`; do not edit. Medians (least–most) of {results.rounds} interleaved rounds with
+        {results.seconds:g} s for each load; in a round the programs take turns, in an order that changes. CPU is that of the proxy's
+        process, while all clients are connected. A ratio is the median of the rounds' own ratios: what else the machine did is in both of
+        its sides, so ratios are what to trust. One worker each unless said, a pool of {POOL} in transaction mode (over {SHARDS} shards
+        {-(-POOL // SHARDS)} each), SCRAM on both sides, TCP on loopback; pgherd serves its metrics meanwhile. `direct` is pgbench at the
+        server without a proxy; `floor` is a bare relay (`benches/floor.rs`), about the least that a program between two sockets can
+        cost. {old}"""
+
+
+def sections():
+    """Each table with its heading, and the sentence that says what it shows."""
+    of = lambda section, name: lambda results: section(results, name)
+    return [
+        ("Select-only: CPU", of(cpu_section, "select"),
+         "CPU µs per transaction. The relay at the floor has a server connection for each client."),
+        ("Select-only: throughput and latency", of(latency_section, "select"),
+         """Servers, proxy and pgbench share the processors, and every client waits for its answer before it goes on: latency over direct is
+         mostly what the proxy computes."""),
+        ("Other loads: CPU", of(cpu_section, "other"), f"CPU µs per transaction; a pipeline of {PIPELINE} statements is one."),
+        ("Other loads: throughput and latency", of(latency_section, "other"), "As above."),
+        ("Logins", of(cpu_and_rate_section, "login"),
+         """CPU µs for a connection, its login and one select. All users are stored as SCRAM secrets: with plain passwords PgBouncer derives
+         keys at each login, milliseconds of CPU, which would be no fair comparison. Most of the time goes by in pgbench, whose own part of
+         SCRAM is dear."""),
+        ("COPY", of(cpu_and_rate_section, "copy"), f"CPU µs per MB, {COPY_ROWS} rows at a time through psql, a login each time."),
+        ("Routed", of(routed_section, "routed"),
+         f"""One key's row of {KEYS} over {SHARDS} shards, written in the statement (simple) or as a parameter, beside PgBouncer's
+         select-only, unrouted, of the same protocol and number of clients. A projection over all shards has no counterpart there: the floor
+         and direct run it on one server with the same rows."""),
+        ("Two workers", of(workers_section, "workers"),
+         """Select-only, simple, through one worker and through two. With two processors, that the servers and pgbench need too, this shows
+         the price of a second worker and its share of the work, not how far workers scale."""),
+        ("Beside a stream and logins", of(beside_section, "beside"),
+         f"""p99 in µs of select-only (simple, 10 clients) alone, and beside one client that reads a million rows again and again and
+         {LOGINS_PER_SECOND} logins a second. Direct shows how much of it is the machine's."""),
+        ("System calls", calls_section,
+         """Per transaction, counted by strace in loads of their own, two lengths subtracted. strace slows the process down, so fewer waits
+         are needed than without."""),
+        ("Instructions", instructions_section,
+         """Executed in user space per transaction, by callgrind, two lengths subtracted. How busy the machine is makes no difference."""),
+        ("Idle clients", idle_section,
+         "Resident KiB for each client that has logged in, run one statement, and says nothing, in a process started for this."),
+    ]
 
 
 def measured(results, name):
@@ -202,10 +216,12 @@ def workers_section(results, name):
     rows = []
     for workload in measured(results, name):
         one, two = (workload.name, "pgherd"), (workload.name, "two")
-        rows.append([workload.title, *(spread(results.values(*place, "cpu")) for place in (one, two)), spread(results.ratios("cpu", two, one), 2),
+        rows.append([workload.title, *(spread(results.values(*place, "cpu")) for place in (one, two)),
+                     spread(results.ratios("cpu", two, one), 2),
                      *(number(results.middle(*place, "rate"), 0) for place in (one, two)), spread(results.ratios("rate", two, one), 2),
                      spread(percents(results, workload.name), 0)])
-    return table(["load", "one worker, CPU µs", "two", "two / one", "one, a second", "two", "two / one", "% of the work on the first of two"], rows)
+    return table(["load", "one worker, CPU µs", "two", "two / one", "one, a second", "two", "two / one",
+                  "% of the work on the first of two"], rows)
 
 
 def percents(results, name):
@@ -251,9 +267,7 @@ def instructions_section(results):
 
 def idle_section(results):
     clients = next((count for count, _ in results.idle.values()), IDLE_CLIENTS)
-    rows = [[TITLES[column], number(kib)] for column, (_, kib) in results.idle.items()]
-    return [*prose(f"Resident KiB for each of {clients} clients that have logged in and run one statement, in a process started for this."),
-            *table(["proxy", "KiB per client"], rows)]
+    return table([f"{clients} clients", "KiB per client"], [[TITLES[column], number(kib)] for column, (_, kib) in results.idle.items()])
 
 
 # Targets

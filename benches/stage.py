@@ -149,7 +149,8 @@ class Stage:
         with open(data / "postgresql.conf", "a") as conf:
             conf.write(f"port = {port}\nlisten_addresses = '{HOST}'\nunix_socket_directories = ''\nfsync = off\n"
                        f"max_connections = {SERVERS_MAX}\nshared_buffers = 256MB\nmax_prepared_transactions = 100\nwal_level = logical\n"
-                       f"max_wal_size = 8GB\nautovacuum = off\nssl = on\nssl_cert_file = '{self.certificate}'\nssl_key_file = '{self.key}'\n")
+                       f"max_wal_size = 8GB\nautovacuum = off\n"
+                       f"ssl = on\nssl_cert_file = '{self.certificate}'\nssl_key_file = '{self.key}'\n")
         process, log = self.spawn(name, BIN / "postgres", "-D", data, **unprivileged())
         self.await_port(port, process, log)
         for _ in range(100):

@@ -6,8 +6,8 @@ SEVERAL = ("odyssey", "pgcat", "pgdog")
 PROXIES = ("pgherd", "pgbouncer", *SEVERAL)
 ALL = (*PROXIES, "floor", "direct")
 
-TITLES = {"pgherd": "pgherd", "two": "pgherd, 2 workers", "pgbouncer": "PgBouncer", "odyssey": "Odyssey", "pgcat": "PgCat", "pgdog": "PgDog",
-          "floor": "floor", "direct": "direct"}
+TITLES = {"pgherd": "pgherd", "two": "pgherd, 2 workers", "pgbouncer": "PgBouncer", "odyssey": "Odyssey", "pgcat": "PgCat",
+          "pgdog": "PgDog", "floor": "floor", "direct": "direct"}
 PROTOCOLS = ("simple", "extended", "prepared")
 CROWDS = (1, 10, 50, 200)
 CROWD_MAX = 1000
