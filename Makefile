@@ -5,7 +5,8 @@ DRIVERS := target/drivers
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 120
 BENCH_ROUNDS ?= 7
-BENCH_SECONDS ?= 4
+BENCH_SECONDS ?= 2
+BENCH_OPTIONS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test drivers bench soak fuzz lint doc build clean
@@ -43,10 +44,10 @@ doc: ## The documentation of the code, in target/doc
 	@sh .ci/need cargo cc
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-bench: ## CPU per transaction, against PgBouncer in the same run; writes benches/RESULTS.md
-	@sh .ci/need cargo cc postgres python pgbouncer
-	@$(CARGO) build --locked --release --quiet
-	@python3 benches/bench.py --rounds $(BENCH_ROUNDS) --seconds $(BENCH_SECONDS)
+bench: ## What a transaction costs, beside PgBouncer and other peers; writes benches/RESULTS.md (about 35 minutes)
+	@sh .ci/need cargo cc postgres python pgbouncer openssl strace valgrind
+	@$(CARGO) build --locked --release --quiet --bin pgherd --example floor
+	@python3 benches/bench.py --rounds $(BENCH_ROUNDS) --seconds $(BENCH_SECONDS) $(BENCH_OPTIONS)
 
 soak: ## Two hundred clients on five servers, and accidents, for SOAK_SECONDS (120) seconds
 	@sh .ci/need cargo cc postgres
