@@ -20,11 +20,19 @@ thread_local! {
 }
 
 /// Makes room for so many more bytes.
+#[inline]
 pub(super) fn make_room(buffer: &mut Vec<u8>, more: usize) {
     let wanted = buffer.len() + more;
+    if wanted > buffer.capacity() {
+        grow(buffer, wanted);
+    }
+}
+
+#[cold]
+fn grow(buffer: &mut Vec<u8>, wanted: usize) {
     // A buffer grows to twice its size, so half of what a channel may keep is the most that it reaches by itself. What is
     // larger than a spare grows, and is freed, by itself too.
-    if wanted <= buffer.capacity() || wanted <= OWN_BYTES_MAX / 2 || wanted > SPARE_BYTES {
+    if wanted <= OWN_BYTES_MAX / 2 || wanted > SPARE_BYTES {
         return;
     }
     let spare = SPARES.with_borrow_mut(Vec::pop);
@@ -38,11 +46,16 @@ pub(super) fn make_room(buffer: &mut Vec<u8>, more: usize) {
 }
 
 /// Forgets what is in the buffer, and gives it back where it is large.
+#[inline]
 pub(super) fn empty(buffer: &mut Vec<u8>) {
     buffer.clear();
-    if buffer.capacity() <= OWN_BYTES_MAX {
-        return;
+    if buffer.capacity() > OWN_BYTES_MAX {
+        give_back(buffer);
     }
+}
+
+#[cold]
+fn give_back(buffer: &mut Vec<u8>) {
     let own = REPLACED.with_borrow_mut(Vec::pop).unwrap_or_default();
     let large = std::mem::replace(buffer, own);
     if large.capacity() == SPARE_BYTES {
