@@ -76,6 +76,8 @@ pub(super) struct Session {
     pub state: SessionState,
     /// Some time-out holds for it.
     timed: bool,
+    /// It had to wait for somebody since the turns were last counted, so others had theirs.
+    paused: bool,
     /// What the server at hand had ended when the current statement began.
     progress: u64,
     /// What it listens to, if it does.
@@ -117,6 +119,7 @@ impl Session {
             sharded: Sharded::default(),
             state,
             timed,
+            paused: false,
             progress: 0,
             listening: None,
             pools,
@@ -159,13 +162,18 @@ impl Session {
     }
 
     async fn work(&mut self) -> End {
-        let mut turns = 0_u32;
+        let mut turns = 0;
         loop {
             if let Err(end) = self.turn().await {
                 return end;
             }
-            turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(TURNS_MAX) {
+            turns = if std::mem::take(&mut self.paused) {
+                0
+            } else {
+                turns + 1
+            };
+            if turns == TURNS_MAX {
+                self.paused = true;
                 tokio::task::yield_now().await;
             }
         }
@@ -288,7 +296,10 @@ impl Session {
                 return Poll::Pending;
             }
             return match with_scratch(|scratch| self.client.poll_receive(cx, scratch)) {
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => {
+                    self.paused = true;
+                    Poll::Pending
+                }
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(End::Left.into())),
                 Poll::Ready(Ok(count)) => {
                     self.database.metrics.received_bytes.add(count as u64);
