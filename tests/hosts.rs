@@ -23,7 +23,7 @@ use pgherd::error::Report;
 use pgherd::wire::derived::Derived;
 use pgherd::wire::helpers::Helpers;
 use support::client::{message, query};
-use support::proxy::{Proxy, pgherd};
+use support::proxy::{Proxy, free_port, pgherd};
 use support::standby::{catch_up, follow, make_standbys, promote};
 use support::{database, servers_with, sql, until};
 
@@ -75,11 +75,6 @@ async fn chosen_by_control(text: &str) -> Result<u16, String> {
     let rows = control.rows("SELECT inet_server_port()").await;
     rows.map(|rows| rows[0][0].as_ref().unwrap().parse().unwrap())
         .map_err(|error| format!("{} {error}", error.sqlstate()))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ pub fn poll_replies(
             // Pending only means that the rest goes later; replies may come meanwhile.
             let _ = server.poll_flush(cx)?;
         }
-        if client.unsent_bytes() > 0 {
+        // What we answered ourselves goes in one write with what the server will say, as it would from PostgreSQL.
+        if client.unsent_bytes() > 0 && (server.replies.settled() || !client.can_wait()) {
             ready!(client.poll_flush(cx)).map_err(Broken::Client)?;
         }
         let passed = with_scratch(|scratch| {

@@ -12,6 +12,9 @@ use tokio::io::AsyncWrite;
 use super::spares::{empty, make_room};
 use super::stream::{Stream, is_passing};
 
+/// Unsent bytes that are kept for the next write where one is sure to come.
+const WAITING_BYTES_MAX: usize = 1024;
+
 #[derive(Debug)]
 pub struct Channel {
     pub stream: Stream,
@@ -21,6 +24,8 @@ pub struct Channel {
     /// To be written; the first `sent` bytes are.
     outbox: Vec<u8>,
     sent: usize,
+    /// The socket did not take all of it; there is a waker for when it does.
+    stuck: bool,
     /// Bytes written since they were last asked for.
     written: u64,
 }
@@ -34,6 +39,7 @@ impl Channel {
             consumed: 0,
             outbox: Vec::new(),
             sent: 0,
+            stuck: false,
             written: 0,
         }
     }
@@ -103,6 +109,12 @@ impl Channel {
         self.outbox.len() - self.sent
     }
 
+    /// Whether what is unsent is little enough to go with what comes next.
+    #[must_use]
+    pub fn can_wait(&self) -> bool {
+        !self.stuck && self.unsent_bytes() <= WAITING_BYTES_MAX
+    }
+
     /// Reads once into the inbox; 0 is the end of the stream.
     pub fn poll_receive(
         &mut self,
@@ -125,14 +137,19 @@ impl Channel {
         }
         while self.sent < self.outbox.len() {
             let rest = self.outbox.get(self.sent..).unwrap_or_default();
-            match ready!(poll_write(&mut self.stream, cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => {
+            match poll_write(&mut self.stream, cx, rest)? {
+                Poll::Pending => {
+                    self.stuck = true;
+                    return Poll::Pending;
+                }
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => {
                     self.sent += count;
                     self.written += count as u64;
                 }
             }
         }
+        self.stuck = false;
         self.sent = 0;
         empty(&mut self.outbox);
         if self.stream.is_tls() {
