@@ -13,6 +13,7 @@ pub mod statement;
 pub mod traces;
 mod understand;
 mod verb;
+mod words;
 
 pub use error::Unparsed;
 pub use statement::Statement;

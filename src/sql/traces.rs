@@ -6,13 +6,11 @@
 //! a wrong answer.
 
 use std::cell::LazyCell;
-use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::listen;
 use super::scan::{self, Verb, is_single, split, verb};
 use super::verb::Discard;
+use super::words::{Reach, found, starts_with};
 
 /// What is to be done about a text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,40 +39,8 @@ pub struct Traces {
     pub listens: Vec<Vec<u8>>,
 }
 
-/// How a query reaches the session.
-#[derive(Debug, Clone, Copy)]
-enum Reach {
-    SetConfig,
-    AdvisoryLock,
-    Temporary,
-    Stays(&'static str),
-    SequenceValue,
-    /// A name written so that the words here are not seen in it.
-    Disguised,
-}
-
-/// Words of functions and schemas, and what they do.
-const WORDS: &[(&str, Reach)] = &[
-    ("set_config", Reach::SetConfig),
-    ("advisory", Reach::AdvisoryLock),
-    ("temp", Reach::Temporary),
-    ("setseed", Reach::Stays("setseed")),
-    ("dblink", Reach::Stays("dblink")),
-    ("lastval", Reach::SequenceValue),
-    ("currval", Reach::SequenceValue),
-    ("u&\"", Reach::Disguised),
-];
-
 /// Calls of set_config in one text that are read; of more, the names count as unknown.
 const CALLS_MAX: usize = 64;
-
-static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::LeftmostFirst)
-        .build(WORDS.iter().map(|(word, _)| word))
-        .ok()
-});
 
 /// What this Query or Parse text may leave behind; `None` where that is surely nothing.
 #[must_use]
@@ -272,18 +238,12 @@ impl Traces {
 
     /// What the words of functions and schemas tell.
     fn words(&mut self, text: &[u8]) -> bool {
-        let Some(finder) = &*FINDER else {
-            return true;
-        };
         let mut leaves = false;
         // Looked for once: a long text may have the word many times.
         let temporary = LazyCell::new(|| names_temporary(text));
         let mut calls = 0;
-        for found in finder.find_iter(text) {
-            let behind = text.get(found.end()..).unwrap_or_default();
-            let Some(&(_, reach)) = WORDS.get(found.pattern().as_usize()) else {
-                continue;
-            };
+        for (end, reach) in found(text) {
+            let behind = text.get(end..).unwrap_or_default();
             match reach {
                 Reach::AdvisoryLock if starts_with(behind, b"_xact") => continue,
                 Reach::Temporary if !*temporary => continue,
@@ -478,11 +438,6 @@ fn names_temporary(text: &[u8]) -> bool {
         after_into = is(b"into") || (after_into && (is(b"local") || is(b"global")));
     }
     false
-}
-
-fn starts_with(text: &[u8], word: &[u8]) -> bool {
-    text.get(..word.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
