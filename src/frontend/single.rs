@@ -552,6 +552,9 @@ fn function_call_traces(body: &[u8]) -> Option<Traces> {
 
 /// The verb of a text that is one statement. Of nearly every text it is found without memory.
 pub(super) fn only_verb(text: &[u8]) -> Verb<'_> {
+    if scan::is_plain_query(text) {
+        return verb(text);
+    }
     if let Some(statement) = plainly_one(text) {
         return verb(statement);
     }
