@@ -286,6 +286,29 @@ fn flush_brings_what_is_there_before_the_sync() {
 }
 
 #[test]
+fn what_is_answered_without_a_server_is_told_while_others_messages_wait_for_their_sync() {
+    let (proxy, name) = started("told", 1);
+    let mut client = proxy.client(&name, "postgres", "");
+    client.send(&[parse("known", "SELECT 7", &[]), sync()].concat());
+    assert_eq!(client.reply().to_string(), "1 Z(I)");
+    let mut other = proxy.client(&name, "postgres", "");
+    let known = parse("known", "SELECT 7", &[]);
+    let run = [bind("", "known", &[]), execute("", 0)].concat();
+    // The server says nothing before the second Sync, and the client sends it only when it has seen the first answer.
+    other.send(&[&known[..], &sync(), &run].concat());
+    assert_eq!(other.reply().to_string(), "1 Z(I)");
+    other.send(&sync());
+    assert_eq!(other.reply().to_string(), "2 D(7) C(SELECT 1) Z(I)");
+    // In a transaction, where it has a server.
+    assert_eq!(other.query("BEGIN").to_string(), "C(BEGIN) Z(T)");
+    let again = parse("again", "SELECT 7", &[]);
+    other.send(&[&again[..], &flush(), &run].concat());
+    assert_eq!(other.until(b'1').to_string(), "1");
+    other.send(&sync());
+    assert_eq!(other.reply().to_string(), "2 D(7) C(SELECT 1) Z(T)");
+}
+
+#[test]
 fn messages_larger_than_any_buffer_pass_both_ways() {
     let (proxy, name) = started("large", 1);
     let mut client = proxy.client(&name, "postgres", "");

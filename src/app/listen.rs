@@ -63,9 +63,9 @@ pub(super) async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
                 };
                 socket.set_reuseaddr(true)?;
                 socket.bind(address)?;
-                let listening = socket.listen(BACKLOG)?.into_std()?;
-                socket::tune(&SockRef::from(&listening))?;
-                listeners.push(Listener::Tcp(listening));
+                // Before the first connection can inherit from it.
+                socket::tune(&SockRef::from(&socket))?;
+                listeners.push(Listener::Tcp(socket.listen(BACKLOG)?.into_std()?));
             }
             Ok(listeners)
         }

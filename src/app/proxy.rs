@@ -162,10 +162,11 @@ impl Proxy {
     /// Takes no more clients and lets each session end where it is at rest; ends the rest after `limit`.
     pub async fn drain(mut self, limit: Duration) {
         self.draining.store(true, Ordering::Release);
-        for listener in std::mem::take(&mut self.listeners) {
-            listener.abort();
-            // Aborted or ended: in both cases its socket is closed.
-            let _ = listener.await;
+        let listeners = std::mem::take(&mut self.listeners);
+        listeners.iter().for_each(JoinHandle::abort);
+        for listener in listeners {
+            // Aborted or ended: in both cases its socket is closed. A worker that is busy for long closes it later.
+            let _ = tokio::time::timeout(CUT_MAX, listener).await;
         }
         self.gate.registry.end_all();
         if !self.is_empty_within(limit).await {

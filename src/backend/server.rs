@@ -175,7 +175,7 @@ impl Server {
     /// May serve somebody else: nothing owed, nothing half-sent, no transaction.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.replies.idle() && self.channel.unsent_bytes() == 0 && self.held_back.is_empty()
+        self.replies.idle() && !self.channel.has_unsent() && self.held_back.is_empty()
     }
 
     /// It has a transaction, or owes its client something.
@@ -203,6 +203,12 @@ impl Server {
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.channel.unsent_bytes()
+    }
+
+    /// Something is to be flushed.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.channel.has_unsent()
     }
 
     /// A client of this process id has borrowed it.

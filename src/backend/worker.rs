@@ -37,6 +37,15 @@ impl Worker {
             metrics: WorkerMetrics::new(index),
         }
     }
+
+    /// No worker: for work in the background that borrows a connection, which the next one who borrows it moves.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self {
+            index: usize::MAX - 1,
+            metrics: WorkerMetrics::nobodys(),
+        }
+    }
 }
 
 /// A timer whose memory the thread lends; what waits with one stays small, and waiting often costs no memory.

@@ -35,12 +35,12 @@ pub fn poll_replies(
     server: &mut Server,
 ) -> Poll<Result<(), Broken>> {
     for _ in 0..READS_MAX {
-        if server.unsent_bytes() > 0 {
+        if server.has_unsent() {
             // Pending only means that the rest goes later; replies may come meanwhile.
             let _ = server.poll_flush(cx)?;
         }
-        // What we answered ourselves goes in one write with what the server will say, as it would from PostgreSQL.
-        if client.unsent_bytes() > 0 && (server.replies.settled() || !client.can_wait()) {
+        // Behind a Sync the server is sure to speak soon: what was answered before goes in one write with it.
+        if client.has_unsent() && !(server.replies.syncing() && client.can_wait()) {
             ready!(client.poll_flush(cx)).map_err(Broken::Client)?;
         }
         let passed = with_scratch(|scratch| {
@@ -63,7 +63,7 @@ pub fn poll_replies(
 pub async fn settle(client: &mut Channel, server: &mut Server) -> Result<(), Broken> {
     std::future::poll_fn(|cx| {
         loop {
-            if server.replies.settled() && server.unsent_bytes() == 0 {
+            if server.replies.settled() && !server.has_unsent() {
                 return Poll::Ready(Ok(()));
             }
             if server.replies.settled() {

@@ -217,9 +217,7 @@ impl Leavers {
         if before == transactions && !self.unread.load(Ordering::Acquire) {
             return;
         }
-        // No worker's connection: the next one who borrows it moves it.
-        let nobody = Worker::new(usize::MAX - 1);
-        if let Ok(mut server) = pool.checkout(&nobody, RELOAD).await {
+        if let Ok(mut server) = pool.checkout(&Worker::nobody(), RELOAD).await {
             let _reading = self.reading.lock().await;
             let aside = &mut Vec::new();
             let loaded = tokio::time::timeout(RELOAD, self.read_anew(&mut server, aside)).await;

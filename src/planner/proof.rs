@@ -267,7 +267,7 @@ fn literal_constant(literal: &Literal, read_as: KeyType, key_type: KeyType) -> O
             let (value, slot) = value.parts();
             (Constant::Value(KeyValue::Int(*value)), slot)
         }
-        Literal::Integer(_) | Literal::Null | Literal::Other => return None,
+        Literal::Integer(_) | Literal::Null | Literal::Escaped | Literal::Other => return None,
     };
     let literal = slot.map(|slot| LiteralKey {
         slot,

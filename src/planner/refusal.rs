@@ -365,7 +365,7 @@ numbers! {
         "OIDs and types of users are local to each shard"
         "Cast to a built-in type, or add a condition on the sharding key.";
     57 MomentOverShards FEATURE_NOT_SUPPORTED
-        "'now', 'today' and their kin over several shards"
+        "'now', 'today' and their kin, or a string with escapes that may say so, over several shards"
         "each shard would read its own clock"
         "Pass the moment as a parameter.";
     58 OverridingUser FEATURE_NOT_SUPPORTED

@@ -12,6 +12,10 @@ use crate::placement::{Decoded, KeyType, KeyValue, Placement};
 use crate::sql::slots::{Stripped, integer_value, text_value};
 use crate::sql::statement::Slot;
 
+/// Guards of a template that is kept, and bytes of the literals in them.
+const GUARDS_MAX: usize = 64;
+const GUARD_BYTES_MAX: usize = 1024;
+
 /// A plan that holds for other literals too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -91,6 +95,17 @@ impl Template {
             Some(Constant::Parameter { .. }) => return None,
         };
         Some(Plan { route, ..self.plan })
+    }
+
+    /// Whether it is small enough to be kept: a client could write a guard of a megabyte.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        let written = |guard: &Guard| match guard {
+            Guard::Is(_, written) => written.len(),
+            Guard::NoMoment(_) | Guard::Same(..) => 0,
+        };
+        self.guards.len() <= GUARDS_MAX
+            && self.guards.iter().map(written).sum::<usize>() <= GUARD_BYTES_MAX
     }
 
     /// The plan of the text that it was made of.

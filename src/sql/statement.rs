@@ -244,7 +244,9 @@ pub enum Literal {
     /// A quoted string whose value is known exactly.
     Text(Slotted<String>),
     Null,
-    /// Any other number, a boolean, a bit string, a string with escapes.
+    /// A string with escapes, which may say anything.
+    Escaped,
+    /// Any other number, a boolean, a bit string.
     Other,
 }
 

@@ -411,6 +411,16 @@ impl WorkerMetrics {
         }
     }
 
+    /// Of who is no worker: nobody sees them.
+    #[must_use]
+    pub fn nobodys() -> Self {
+        Self {
+            connections: Gauge::noop(),
+            transactions: Tally::new(Counter::noop()),
+            busy_seconds: Counter::noop(),
+        }
+    }
+
     /// Brings them up to a scrape.
     pub fn publish(&self, connections: usize, busy: Duration) {
         // Connections are far below 2^52, where a float stops counting.

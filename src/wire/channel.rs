@@ -9,10 +9,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use super::frame::HEADER_BYTES;
 use super::spares::{empty, make_room};
 use super::stream::{Stream, is_passing};
 
-/// Unsent bytes that are kept for the next write where one is sure to come.
+/// Unsent bytes that may be kept for the next write.
 const WAITING_BYTES_MAX: usize = 1024;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Channel {
     /// To be written; the first `sent` bytes are.
     outbox: Vec<u8>,
     sent: usize,
-    /// The socket did not take all of it; there is a waker for when it does.
+    /// The socket did not take all that was written; there is a waker for when it does.
     stuck: bool,
     /// Bytes written since they were last asked for.
     written: u64,
@@ -109,10 +110,22 @@ impl Channel {
         self.outbox.len() - self.sent
     }
 
-    /// Whether what is unsent is little enough to go with what comes next.
+    /// Whether something is to be flushed: of the outbox, or of what TLS has encrypted and the socket did not take.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.stuck || self.unsent_bytes() > 0
+    }
+
+    /// Whether what is unsent may go with what comes next: a few short messages that PostgreSQL keeps to itself, too, until it
+    /// has more to say.
     #[must_use]
     pub fn can_wait(&self) -> bool {
-        !self.stuck && self.unsent_bytes() <= WAITING_BYTES_MAX
+        if self.stuck || self.sent > 0 || self.outbox.len() > WAITING_BYTES_MAX {
+            return false;
+        }
+        let messages = self.outbox.chunks(HEADER_BYTES);
+        let waits = |message: &[u8]| matches!(message, [b'1' | b'2' | b'3', 0, 0, 0, 4]);
+        messages.into_iter().all(waits)
     }
 
     /// Reads once into the inbox; 0 is the end of the stream.
@@ -129,11 +142,7 @@ impl Channel {
     /// Sends the outbox; ready when it is empty and the stream has passed everything on.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.outbox.is_empty() {
-            return if self.stream.is_tls() {
-                Pin::new(&mut self.stream).poll_flush(cx)
-            } else {
-                Poll::Ready(Ok(()))
-            };
+            return self.poll_flush_stream(cx);
         }
         while self.sent < self.outbox.len() {
             let rest = self.outbox.get(self.sent..).unwrap_or_default();
@@ -149,14 +158,20 @@ impl Channel {
                 }
             }
         }
-        self.stuck = false;
         self.sent = 0;
         empty(&mut self.outbox);
-        if self.stream.is_tls() {
+        self.poll_flush_stream(cx)
+    }
+
+    /// What was written is out of the process, too: TLS may have encrypted more than the socket took.
+    fn poll_flush_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = if self.stream.is_tls() {
             Pin::new(&mut self.stream).poll_flush(cx)
         } else {
             Poll::Ready(Ok(()))
-        }
+        };
+        self.stuck = flushed.is_pending();
+        flushed
     }
 
     /// Sends `bytes` behind what waits in the outbox; what the socket does not take now is kept.

@@ -12,8 +12,9 @@ use subtle::ConstantTimeEq;
 use super::scram::{KEY_BYTES, Salted, fixed};
 
 const NONCE_BYTES: usize = 18;
-/// More rounds than this are refused: the server chooses them, and may be none of ours. As much as other drivers allow.
-const ITERATIONS_MAX: u32 = 100_000;
+/// More rounds than this are refused: the server chooses them, and may be none of ours. Since PostgreSQL 16 a role may
+/// have hundreds of thousands; they are done once for each password, by a helper.
+const ITERATIONS_MAX: u32 = 1_000_000;
 
 /// What of the TLS connection is bound to the proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,8 +256,8 @@ mod tests {
             challenged(&|_| "r=x,s=AAAA,i=1".into()),
             Err(ScramError::ForeignNonce)
         );
-        let many = Err(ScramError::TooManyIterations(100_001));
-        assert_eq!(challenged(&|n| format!("r={n}x,s=AAAA,i=100001")), many);
+        let many = Err(ScramError::TooManyIterations(1_000_001));
+        assert_eq!(challenged(&|n| format!("r={n}x,s=AAAA,i=1000001")), many);
     }
 
     #[test]

@@ -43,6 +43,10 @@ impl<V: Clone> Cache<V> {
     }
 
     pub fn keep(&mut self, key: Arc<[u8]>, value: V) {
+        if let Some(known) = self.young.get_mut(&key) {
+            *known = value;
+            return;
+        }
         if self.young.len() >= ENTRIES_MAX || self.young_bytes + key.len() > KEY_BYTES_MAX {
             self.evicted += self.old.len();
             self.old = std::mem::take(&mut self.young);
@@ -75,6 +79,11 @@ mod tests {
         assert!(cache.young.len() + cache.old.len() <= 2 * ENTRIES_MAX);
         assert_eq!(cache.find(&1usize.to_be_bytes()), None);
         assert!(cache.take_evicted() >= ENTRIES_MAX);
+        // Another value takes no other place.
+        for value in 0..ENTRIES_MAX * 3 {
+            cache.keep(b"kept"[..].into(), value);
+        }
+        assert_eq!(cache.find(b"kept"), Some(ENTRIES_MAX * 3 - 1));
         assert_eq!(cache.take_evicted(), 0);
     }
 

@@ -193,7 +193,7 @@ impl Plans {
         metrics.plan_misses.add(1);
         let template = planner::template(&understand(statement)?, knowledge, &literals)?;
         let plan = *template.written();
-        if !plan.must_fail {
+        if !plan.must_fail && template.is_small() {
             let known = lock(&self.templates).find(literals.key());
             let known = known.iter().flat_map(|known| known.iter().cloned());
             let variants = std::iter::once(template).chain(known).take(VARIANTS_MAX);

@@ -50,6 +50,11 @@ impl Survey<'_> {
                 self.facts.texts.extend(slot.map(|slot| slot.index));
                 Ok(())
             }
+            Expr::Literal(Literal::Escaped) => {
+                self.facts
+                    .obstacle(Number::MomentOverShards, "a string with escapes");
+                Ok(())
+            }
             Expr::Default | Expr::Literal(_) | Expr::Parameter(_) => Ok(()),
             Expr::Cast { inner, to } => {
                 if let Type::Other(name) = to {

@@ -139,6 +139,7 @@ fn what_differs_from_shard_to_shard_does_not() {
             "PGH057",
         ),
         ("SELECT 'now'::timestamp FROM orders", "PGH057"),
+        ("SELECT E'n\\x6fw'::timestamp FROM orders", "PGH057"),
     ]);
 }
 

@@ -361,3 +361,24 @@ fn what_values_decided_is_decided_anew() {
     assert!(passes(&grouped(1), &grouped(1)));
     assert!(!passes(&grouped(1), &grouped(2)));
 }
+
+#[test]
+fn a_template_of_somebodys_megabyte_is_not_kept() {
+    let grouped = |ordinal: &str| {
+        let sql = format!(
+            "SELECT * FROM (SELECT customer_id FROM orders GROUP BY {ordinal}) o WHERE customer_id = 1"
+        );
+        template_of(&sql).unwrap().is_small()
+    };
+    assert!(grouped("1"));
+    assert!(!grouped(&format!("{}1", "0".repeat(2000))));
+    let listed = |count: usize| {
+        let sql = format!(
+            "SELECT * FROM orders WHERE note IN ({})",
+            vec!["''"; count].join(", ")
+        );
+        template_of(&sql).unwrap().is_small()
+    };
+    assert!(listed(10));
+    assert!(!listed(1000));
+}

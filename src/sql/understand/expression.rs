@@ -570,7 +570,7 @@ impl Converter {
             Value::SingleQuotedString(text) => string(text),
             Value::DollarQuotedString(quoted) => string(&quoted.value),
             Value::EscapedStringLiteral(_) | Value::UnicodeStringLiteral(_) if self.escapes => {
-                Literal::Other
+                Literal::Escaped
             }
             Value::EscapedStringLiteral(text) | Value::UnicodeStringLiteral(text) => string(text),
             Value::Null => Literal::Null,
