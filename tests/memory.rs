@@ -8,22 +8,17 @@
     clippy::indexing_slicing
 )]
 
-#[path = "support/certificates.rs"]
-mod certificates;
 mod support;
 
 use std::cell::Cell;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use certificates::{Certificates, Kind};
 use pgherd::demo::{Servers, shop};
-use support::client::{Client, Reply, copy_data, copy_done, query, ssl_request};
+use support::client::{Client, Reply, copy_data, copy_done, query};
 use support::proxy::{Proxy, init};
-use support::{PATIENCE, database, get, servers, servers_with, signal, sql, until};
+use support::{database, get, servers, servers_with, signal, sql, until};
 
 const LIMIT_MIB: u64 = 128;
 const LIMIT: u64 = LIMIT_MIB << 20;
@@ -256,57 +251,4 @@ fn a_client_that_sends_to_a_server_that_does_not_read_holds_neither_memory_nor_o
     let copied = sender.join().unwrap();
     let rows = BYTES.div_ceil(10_005);
     assert_eq!(copied.tags(), [format!("COPY {rows}")], "{copied}");
-}
-
-/// A client over TLS.
-fn over_tls(proxy: &Proxy, root: &std::path::Path, name: &str) -> Client {
-    let pem = std::fs::read(root).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_pemfile::certs(&mut pem.as_slice()).flatten());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let host = "localhost".try_into().unwrap();
-    let tls = rustls::ClientConnection::new(Arc::new(config), host).unwrap();
-    let mut tcp = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-    tcp.write_all(&ssl_request()).unwrap();
-    let mut answer = [0];
-    tcp.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"S");
-    let mut client = Client::over(rustls::StreamOwned::new(tls, tcp));
-    client.login(&[("user", "postgres"), ("database", name)], "");
-    client
-}
-
-/// What TLS has encrypted and the socket did not take is nobody's outbox any more: its last bytes must go all the same.
-#[test]
-fn a_slow_reader_over_tls_gets_everything_while_it_keeps_its_server() {
-    let certificates = Certificates::new();
-    let pair = certificates.make("server", Kind::LOCALHOST);
-    let servers = &servers().all()[..1];
-    let name = database(servers, "slow_tls", "");
-    let tls = format!(
-        "[tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
-        pair.cert.display(),
-        pair.key.display()
-    );
-    let proxy = Proxy::start(&Proxy::config(&name, servers, &tls));
-    let mut client = over_tls(&proxy, &certificates.root(), &name);
-    client.query("BEGIN").ok();
-    for rows in [16, 17, 18] {
-        client.send(&query(&format!(
-            "SELECT repeat('x', 1000000) FROM generate_series(1, {rows})"
-        )));
-        let mut frames = 0;
-        while client.frame().tag != b'Z' {
-            // Never as fast as the server, so the socket is full to the end.
-            std::thread::sleep(Duration::from_millis(20));
-            frames += 1;
-        }
-        assert_eq!(frames, rows + 2);
-    }
 }

@@ -10,7 +10,9 @@
 #[path = "support/certificates.rs"]
 mod certificates;
 
+use std::future::poll_fn;
 use std::process::Stdio;
+use std::task::Poll;
 use std::time::Duration;
 
 use certificates::{Certificates, Kind, Pair};
@@ -18,6 +20,7 @@ use pgherd::backend::connect::{ConnectError, Encryption, LoggedIn, Login, connec
 use pgherd::config::{Dsn, Endpoint, Password, Secret, ServerTls, SslMode, TargetSession};
 use pgherd::error::Report;
 use pgherd::wire::authenticate::{Authenticator, Method, Verifier};
+use pgherd::wire::channel::Channel;
 use pgherd::wire::derived::Derived;
 use pgherd::wire::helpers::Helpers;
 use pgherd::wire::startup::{Opening, Policy, negotiate};
@@ -49,6 +52,42 @@ async fn handshake(server: &Pair, connector: &Connector, host: &str) -> Result<(
     assert_eq!(text, "hello");
     server.await.unwrap().unwrap();
     Ok(())
+}
+
+/// TLS takes bytes that the socket does not: they are in nobody's outbox, and must be flushed all the same.
+#[tokio::test]
+async fn what_tls_has_taken_and_the_socket_has_not_counts_as_unsent() {
+    const PIECE: [u8; 1000] = [b'x'; 1000];
+    let certificates = Certificates::new();
+    let pair = certificates.make("server", Kind::LOCALHOST);
+    let acceptor = Acceptor::load(&pair.cert, &pair.key, &Helpers::none()).unwrap();
+    let connector = Connector::load(Verification::None, None, None, &Helpers::none()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, tcp) = tokio::join!(listener.accept(), tcp);
+    let server = acceptor.accept(accepted.unwrap().0, Some(&[]));
+    let client = connector.connect(tcp.unwrap(), "localhost");
+    let (server, client) = tokio::join!(server, client);
+    let (mut channel, mut reader) = (Channel::new(server.unwrap()), client.unwrap());
+    let mut written = 0;
+    poll_fn(|cx| {
+        while !channel.has_unsent() {
+            channel.write_through(cx, &PIECE).unwrap();
+            written += PIECE.len();
+        }
+        Poll::Ready(())
+    })
+    .await;
+    assert_eq!(channel.unsent_bytes(), 0);
+    assert!(!channel.can_wait());
+    let mut read = vec![0; written];
+    let (flushed, all) = tokio::join!(
+        poll_fn(|cx| channel.poll_flush(cx)),
+        reader.read_exact(&mut read)
+    );
+    flushed.unwrap();
+    all.unwrap();
+    assert!(!channel.has_unsent() && read.iter().all(|&byte| byte == b'x'));
 }
 
 #[tokio::test]
