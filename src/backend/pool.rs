@@ -489,6 +489,8 @@ impl Pool {
         let now = Instant::now();
         let mut closed = Vec::new();
         let mut state = self.state();
+        // Those in front go with the next who asks; those behind somebody who waits for long would pile up.
+        state.live();
         let mut spare = state.total.saturating_sub(self.settings.size_min as usize);
         let idle_timeout = self.settings.idle_timeout;
         for idle in &mut state.idle {

@@ -69,12 +69,20 @@ impl Pool {
     /// Counts the logins that are to begin now.
     fn claim_logins(&self) -> Claim {
         let mut state = self.state();
+        // Of a full pool nobody gets more, and every client that queues asks: that must not cost a look at all others.
+        let reserve = self.settings.reserve_size as usize;
+        if state.total >= self.size() + reserve {
+            return Claim {
+                count: 0,
+                urgent: false,
+            };
+        }
         let longest = state.live().front().map(|waiter| waiter.since.elapsed());
         let wanted = state.waiting.len().saturating_sub(state.connecting);
         let kept = (self.settings.size_min as usize).saturating_sub(state.total);
         let mut size = self.size();
         if longest.is_some_and(|waited| waited >= self.settings.reserve_timeout) {
-            size += self.settings.reserve_size as usize;
+            size += reserve;
         }
         let room = size.saturating_sub(state.total);
         let parallel =
