@@ -105,10 +105,15 @@ def psql(port, text, database=DATABASE, file=None):
     return run(BIN / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", HOST, "-p", port, "-U", USER, "-d", database, *source)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+def free_port(given=set()):
+    """The system may offer a port again as soon as it is let go of; here each is given once."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        if port not in given:
+            given.add(port)
+            return port
 
 
 def scram_secret():
