@@ -2,7 +2,7 @@
 //!
 //! One thread, one epoll, one server connection for each client connection, a `recv` and a `send` for each chunk in
 //! each direction, and nothing else: no pool, no state, no metric. `benches/bench.py` runs it beside the proxies,
-//! because what it costs is what no proxy over TCP can save. Its sends block, which only a benchmark may do.
+//! because with short messages a proxy over epoll can hardly cost less. Its sends block, which only a benchmark may do.
 
 use std::env;
 use std::io;
