@@ -238,14 +238,19 @@ def beside_section(results, name):
     return table(["through", "alone", "beside", "beside / alone"], rows)
 
 
-def calls_section(results):
-    columns = [column for column in TITLES if any(column == there for _, there in results.calls)]
+def counted_table(results, counts, told):
+    """What was counted in runs of its own, by workload and column."""
+    columns = [column for column in TITLES if any(column == there for _, there in counts)]
     rows = []
     for workload in results.workloads:
-        cells = [results.calls.get((workload.name, column)) for column in columns]
+        cells = [counts.get((workload.name, column)) for column in columns]
         if any(cells):
-            rows.append([workload.title, *(told_calls(cell) for cell in cells)])
+            rows.append([workload.title, *(told(cell) for cell in cells)])
     return table(["load", *(TITLES[column] for column in columns)], rows)
+
+
+def calls_section(results):
+    return counted_table(results, results.calls, told_calls)
 
 
 def told_calls(counts):
@@ -258,13 +263,7 @@ def told_calls(counts):
 
 
 def instructions_section(results):
-    columns = [column for column in TITLES if any(column == there for _, there in results.instructions)]
-    rows = []
-    for workload in results.workloads:
-        cells = [results.instructions.get((workload.name, column)) for column in columns]
-        if any(cells):
-            rows.append([workload.title, *(number(cell, 0) for cell in cells)])
-    return table(["load", *(TITLES[column] for column in columns)], rows)
+    return counted_table(results, results.instructions, lambda count: number(count, 0))
 
 
 def idle_section(results):

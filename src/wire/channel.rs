@@ -204,3 +204,28 @@ fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<i
         sent => Poll::Ready(sent),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encode;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn only_a_few_messages_wait_that_postgresql_keeps_to_itself_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let mut channel = Channel::new(Stream::from_tcp(tcp.unwrap()).unwrap());
+        channel
+            .outbox()
+            .extend_from_slice(&encode::PARSE_COMPLETE.repeat(3));
+        assert!(channel.has_unsent() && channel.can_wait());
+        // ReadyForQuery is what its client waits for.
+        encode::ready_for_query(channel.outbox(), crate::wire::decode::Status::Idle);
+        assert!(!channel.can_wait());
+        channel.outbox().clear();
+        let many = encode::PARSE_COMPLETE.repeat(WAITING_BYTES_MAX);
+        channel.outbox().extend_from_slice(&many);
+        assert!(!channel.can_wait());
+    }
+}

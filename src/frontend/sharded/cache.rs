@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 
 /// Entries of one generation.
-pub(super) const ENTRIES_MAX: usize = 2048;
+const ENTRIES_MAX: usize = 2048;
 /// Bytes of the keys of one generation.
 const KEY_BYTES_MAX: usize = 8 << 20;
 
