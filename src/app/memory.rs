@@ -38,27 +38,53 @@ pub(super) fn limit(setting: MemoryMax) -> Option<u64> {
     }
 }
 
-/// Measures, and tells the gate, for as long as the proxy runs.
-pub(super) async fn watch(gate: Arc<Gate>) {
-    if let Some(limit) = gate.memory.limit() {
-        tracing::info!(limit, "above so much resident memory no new work is taken");
-    }
-    let status = File::open("/proc/self/status").ok();
-    let gauge = ResidentBytes::default();
-    loop {
-        let Some(resident) = status.as_ref().and_then(resident) else {
-            if gate.memory.limit().is_some() {
-                tracing::warn!(
-                    "the memory of the process cannot be measured here; memory_max has no effect"
-                );
-            }
-            return;
+/// Measures, and tells the gate.
+pub(super) struct Watch {
+    gate: Arc<Gate>,
+    status: Option<File>,
+    gauge: ResidentBytes,
+}
+
+impl Watch {
+    /// Has looked once, so that whoever comes or scrapes first finds the memory measured.
+    pub fn begin(gate: Arc<Gate>) -> Self {
+        if let Some(limit) = gate.memory.limit() {
+            tracing::info!(limit, "above so much resident memory no new work is taken");
+        }
+        let watch = Self {
+            gate,
+            status: File::open("/proc/self/status").ok(),
+            gauge: ResidentBytes::default(),
         };
-        gauge.set(resident);
-        match gate.memory.measured(resident) {
+        if !watch.look() && watch.gate.memory.limit().is_some() {
+            tracing::warn!(
+                "the memory of the process cannot be measured here; memory_max has no effect"
+            );
+        }
+        watch
+    }
+
+    /// For as long as the proxy runs.
+    pub async fn go_on(self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if !self.look() {
+                return;
+            }
+        }
+    }
+
+    /// `false` where the memory cannot be measured.
+    fn look(&self) -> bool {
+        let Some(resident) = self.status.as_ref().and_then(resident) else {
+            return false;
+        };
+        let memory = &self.gate.memory;
+        self.gauge.set(resident);
+        match memory.measured(resident) {
             Some(Change::Full) => tracing::warn!(
                 resident,
-                limit = gate.memory.limit(),
+                limit = memory.limit(),
                 "short of memory: no new clients and no new transactions are taken"
             ),
             Some(Change::Room) => {
@@ -66,19 +92,18 @@ pub(super) async fn watch(gate: Arc<Gate>) {
             }
             Some(Change::Kept) => tracing::warn!(
                 resident,
-                limit = gate.memory.limit(),
+                limit = memory.limit(),
                 "the memory does not fall, so new work is taken again unless it rises"
             ),
             None => {}
         }
-        if gate.memory.is_full() {
+        if memory.is_full() {
             // Without new work nobody else would.
-            gate.databases
-                .all()
-                .iter()
-                .for_each(|database| database.tidy_up());
+            for database in self.gate.databases.all() {
+                database.tidy_up();
+            }
         }
-        tokio::time::sleep(LOOK).await;
+        true
     }
 }
 

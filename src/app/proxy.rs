@@ -89,6 +89,7 @@ impl Proxy {
             .map_err(StartError::Worker)?;
         let workers = Arc::new(workers);
         let draining = Arc::new(AtomicBool::new(false));
+        let watch = memory::Watch::begin(Arc::clone(&gate));
         let mut duties = Vec::new();
         let mut http = None;
         if let Some(address) = config.proxy.http {
@@ -118,7 +119,7 @@ impl Proxy {
             duties.push(tokio::spawn(Arc::clone(&gate.registry).watch()));
         }
         duties.push(tokio::spawn(keep_fresh(Arc::clone(&gate))));
-        duties.push(tokio::spawn(memory::watch(Arc::clone(&gate))));
+        duties.push(tokio::spawn(watch.go_on()));
         duties.push(tokio::spawn(sweep(Arc::clone(&gate))));
         if !config.proxy.dns_interval.is_zero() {
             duties.push(tokio::spawn(watch_addresses(
