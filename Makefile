@@ -46,7 +46,7 @@ doc: ## The documentation of the code, in target/doc
 
 bench: ## What a transaction costs, beside PgBouncer and other peers; writes benches/RESULTS.md (about 35 minutes)
 	@sh .ci/need cargo cc postgres python pgbouncer openssl strace valgrind
-	@$(CARGO) build --locked --release --quiet --bin pgherd --example floor
+	@$(CARGO) build --locked --release --quiet --bin pgherd --example floor --example floor_tokio
 	@python3 benches/bench.py --rounds $(BENCH_ROUNDS) --seconds $(BENCH_SECONDS) $(BENCH_OPTIONS)
 
 soak: ## Two hundred clients on five servers, and accidents, for SOAK_SECONDS (120) seconds

@@ -120,6 +120,7 @@ class Bench:
             "pgherd-routed": self.routed,
             "pgbouncer": lambda: stage.pgbouncer("pgbouncer", self.plain),
             "floor": lambda: stage.floor(self.plain),
+            "tokio": lambda: stage.floor(self.plain, "floor_tokio"),
         }
         if not self.results.pgbouncer_prepares:
             places["pgbouncer-session"] = lambda: stage.pgbouncer("pgbouncer-session", self.plain, "session")

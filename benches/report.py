@@ -94,7 +94,7 @@ def page(results):
              *prose(f"Machine: {results.machine}."), *(f"- {program}" for program in results.programs), "",
              *(line for note in results.notes for line in prose(note)),
              "## Targets", "", *prose("""The medians of this run beside what pgherd is meant to reach. The floor is the same figure of the bare relay, for short messages
-        about the least that a proxy over epoll can cost; whoever reads more than its 64 KiB at once can be cheaper with long ones. In the last
+        about the least that a proxy over epoll can cost, and beside it that of the same relay over tokio; whoever reads more than its 64 KiB at once can be cheaper with long ones. In the last
         line it is that of the server without any proxy."""), *target_table(results)]
     for title, section, sentence in sections():
         lines += [f"## {title}", "", *prose(sentence), *section(results)]
@@ -113,7 +113,7 @@ def opening(results):
         its sides, so ratios are what to trust. One worker each unless said, a pool of {POOL} in transaction mode (over {SHARDS} shards
         {-(-POOL // SHARDS)} each), SCRAM on both sides, TCP on loopback; pgherd serves its metrics meanwhile. `direct` is pgbench at the
         server without a proxy; `floor` is a bare relay (`benches/floor.rs`), about the least that a program between two sockets can
-        cost. {old}"""
+        cost, and `floor of tokio` the same relay over tokio (`benches/floor_tokio.rs`). {old}"""
 
 
 def sections():
@@ -274,21 +274,22 @@ def idle_section(results):
 # Targets
 
 def target_table(results):
-    return table(["target", "bar", "measured", "", "the machine's floor"], [list(row) for row in targets(results)])
+    return table(["target", "bar", "measured", "", "the machine's floor", "tokio's floor"], [list(row) for row in targets(results)])
 
 
 def targets(results):
-    def at_most(what, bar, values, digits=2, floor=()):
+    def at_most(what, bar, values, digits=2, floor=(), tokio=()):
         values = known(values)
         verdict = "not measured" if not values else "met" if statistics.median(values) <= bar else "**not met**"
-        return what, f"≤ {number(bar, digits)}", spread(values, digits), verdict, spread(floor, digits) if known(floor) else ""
+        return what, f"≤ {number(bar, digits)}", spread(values, digits), verdict, *(spread(of, digits) if known(of) else "" for of in (floor, tokio))
 
     ratio = lambda name, figure="cpu", of="pgherd": results.ratios(figure, (name, of), (name, "pgbouncer"))
     executed = lambda name: [results.instructions.get((name, "pgherd"))]
     for protocol in PROTOCOLS:
         for clients in (10, 50):
             yield at_most(f"CPU, select-only, {protocol}, {clients} clients, of PgBouncer's", 0.95 if protocol == "simple" else 0.90,
-                          ratio(f"{protocol}-{clients}"), floor=ratio(f"{protocol}-{clients}", of="floor"))
+                          ratio(f"{protocol}-{clients}"), floor=ratio(f"{protocol}-{clients}", of="floor"),
+                          tokio=ratio(f"{protocol}-{clients}", of="tokio"))
     for what, bar, name in [("select-only, simple", 10_000, "simple-10"), ("select-only, prepared", 13_000, "prepared-10"),
                             ("by key, simple", 16_000, "routed-simple-10"), ("by key, prepared", 16_000, "routed-prepared-10")]:
         yield at_most(f"instructions, {what}", bar, executed(name), 0)
@@ -299,13 +300,13 @@ def targets(results):
     for what, name in (("50 clients", "workers-50"), (f"50 clients on {POOL_SMALL} servers", "workers-few")):
         shares = percents(results, name)
         verdict = "not measured" if not shares else "met" if 40 <= statistics.median(shares) <= 60 else "**not met**"
-        yield f"% of the work on the first of two workers, {what}", "40–60", spread(shares, 0), verdict, ""
+        yield f"% of the work on the first of two workers, {what}", "40–60", spread(shares, 0), verdict, "", ""
     yield at_most("CPU, 1 MB result, of PgBouncer's", 0.7, ratio("big"), floor=ratio("big", of="floor"))
     yield at_most("CPU, COPY in, of PgBouncer's", 0.7, ratio("copy-in"), floor=ratio("copy-in", of="floor"))
     yield at_most(f"KiB per idle client, {IDLE_CLIENTS} clients", 4, [results.idle.get("pgherd", (0, None))[1]])
     yield at_most("CPU, connection and select, SCRAM, of PgBouncer's", 1.0, ratio("churn"))
     for protocol in PROTOCOLS:
         yield at_most(f"p99, select-only, {protocol}, 50 clients, of PgBouncer's", 1.15, ratio(f"{protocol}-50", "p99"),
-                      floor=ratio(f"{protocol}-50", "p99", "floor"))
+                      floor=ratio(f"{protocol}-50", "p99", "floor"), tokio=ratio(f"{protocol}-50", "p99", "tokio"))
     yield at_most("p99 beside a stream and logins, of without", 2, results.ratios("p99", ("beside", "pgherd"), ("alone", "pgherd")),
                   floor=results.ratios("p99", ("beside", "direct"), ("alone", "direct")))

@@ -58,7 +58,7 @@ def programs():
 BIN = programs()
 PGBENCH = shutil.which("pgbench") or str(BIN / "pgbench")
 PGHERD = ROOT / "target/release/pgherd"
-FLOOR = ROOT / "target/release/examples/floor"
+FLOORS = ROOT / "target/release/examples"
 ENV = {**{key: value for key, value in os.environ.items() if not key.startswith("PG")},
        "PGPASSWORD": PASSWORD, "PGSSLMODE": "disable", "LC_ALL": "C"}
 
@@ -208,9 +208,9 @@ class Stage:
             shutil.copy(pgbouncer_program(), copy)
         return copy
 
-    def floor(self, server):
+    def floor(self, server, relay="floor"):
         port = free_port()
-        return self.start("floor", port, FLOOR, port, server.port)
+        return self.start(relay, port, FLOORS / relay, port, server.port)
 
     def odyssey(self, server, name="odyssey"):
         port = free_port()

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 SEVERAL = ("odyssey", "pgcat", "pgdog")
 PROXIES = ("pgherd", "pgbouncer", *SEVERAL)
 ALL = (*PROXIES, "floor", "direct")
+WITH_FLOORS = (*PROXIES, "floor", "tokio", "direct")
 
 TITLES = {"pgherd": "pgherd", "two": "pgherd, 2 workers", "pgbouncer": "PgBouncer", "odyssey": "Odyssey", "pgcat": "PgCat",
-          "pgdog": "PgDog", "floor": "floor", "direct": "direct"}
+          "pgdog": "PgDog", "floor": "floor", "tokio": "floor of tokio", "direct": "direct"}
 PROTOCOLS = ("simple", "extended", "prepared")
 CROWDS = (1, 10, 50, 200)
 CROWD_MAX = 1000
@@ -71,7 +72,7 @@ def workloads(folder, pgbouncer_prepares):
         # Before 1.21 PgBouncer knows no prepared statements in transaction mode.
         session = (("pgbouncer", "pgbouncer-session"),) if protocol == "prepared" and not pgbouncer_prepares else ()
         for clients in CROWDS:
-            columns = ALL if clients in (10, 50) else (*PROXIES, "direct")
+            columns = WITH_FLOORS if clients in (10, 50) else (*PROXIES, "direct")
             found.append(load(f"{protocol}-{clients}", f"select-only, {protocol}, {people(clients)}", "select", columns, select, clients,
                               protocol, places=session, calls=RUNS if clients == 10 else (),
                               instructions=RUNS if clients == 10 else ()))
