@@ -86,7 +86,6 @@ impl Converter {
             | Parsed::IsNotFalse(inner)
             | Parsed::IsTrue(inner)
             | Parsed::IsNotTrue(inner)
-            | Parsed::IsNull(inner)
             | Parsed::IsNotNull(inner)
             | Parsed::IsUnknown(inner)
             | Parsed::IsNotUnknown(inner)
@@ -101,6 +100,10 @@ impl Converter {
                 form: _,
                 negated: _,
             } => Ok((self.operation(&[inner], Level::Compare)?, Level::Is)),
+            Parsed::IsNull(inner) => {
+                let inner = Box::new(self.operand(inner, Level::Compare)?);
+                Ok((Expr::IsNull(inner), Level::Is))
+            }
             Parsed::IsDistinctFrom(left, right) | Parsed::IsNotDistinctFrom(left, right) => {
                 Ok((self.operation(&[left, right], Level::Compare)?, Level::Is))
             }
@@ -148,6 +151,15 @@ impl Converter {
                 ];
                 operands.extend(self.boxed([escape_char])?);
                 Ok((Expr::Operation(operands), Level::Like))
+            }
+            Parsed::AnyOp {
+                left,
+                compare_op: BinaryOperator::Eq,
+                right,
+                is_some: _,
+            } => {
+                let left = Box::new(self.operand(left, Level::Like)?);
+                Ok((self.element_of(left, right)?, Level::Compare))
             }
             Parsed::AnyOp {
                 left,
@@ -211,7 +223,7 @@ impl Converter {
                 subquery,
                 negated: _,
             } => self.subquery(subquery),
-            Parsed::Tuple(members) => Ok(Expr::Operation(self.exprs(members)?)),
+            Parsed::Tuple(members) => Ok(Expr::Row(self.exprs(members)?)),
             Parsed::Array(array) => Ok(Expr::Operation(self.exprs(&array.elem)?)),
             Parsed::Case {
                 case_token: _,
@@ -343,17 +355,32 @@ impl Converter {
         backwards.push(left);
         let mut operands = Vec::with_capacity(backwards.len());
         for parsed in backwards.into_iter().rev() {
-            match self.operand(parsed, level)? {
-                Expr::All(members) if level == Level::And => operands.extend(members),
-                operand => operands.push(operand),
+            match (self.operand(parsed, level)?, level) {
+                (Expr::All(members), Level::And) | (Expr::Any(members), Level::Or) => {
+                    operands.extend(members);
+                }
+                (operand, _) => operands.push(operand),
             }
         }
-        let expr = if level == Level::And {
-            Expr::All(operands)
-        } else {
-            Expr::Operation(operands)
+        let expr = match level {
+            Level::And => Expr::All(operands),
+            Level::Or => Expr::Any(operands),
+            _ => Expr::Operation(operands),
         };
         Ok((expr, level))
+    }
+
+    /// `left = ANY (right)`. The elements of ARRAY[…] are compared like the members of a list.
+    fn element_of(&self, left: Box<Expr>, right: &Parsed) -> Understood<Expr> {
+        let mut array = right;
+        while let Parsed::Nested(inner) = array {
+            array = inner;
+        }
+        match array {
+            Parsed::Array(array) => Ok(Expr::OneOf(left, self.exprs(&array.elem)?)),
+            Parsed::Subquery(query) => Ok(Expr::Operation(vec![*left, self.subquery(query)?])),
+            other => Ok(Expr::ElementOf(left, Box::new(self.expr(other)?))),
+        }
     }
 
     fn unary(&self, op: UnaryOperator, inner: &Parsed) -> Understood<(Expr, Level)> {
