@@ -49,7 +49,7 @@ PGH010	SELECT name FROM customers EXCEPT SELECT name FROM countries
 PGH011	SELECT * FROM orders FOR UPDATE
 PGH011	SELECT * FROM orders FOR KEY SHARE NOWAIT
 PGH011	SELECT name FROM customers FOR SHARE SKIP LOCKED
-PGH011	SELECT name FROM customers WHERE customer_id IN (1, 2) FOR NO KEY UPDATE
+PGH011	SELECT name FROM customers WHERE customer_id IN (2, 4) FOR NO KEY UPDATE
 PGH012	SELECT generate_series(1, 3) FROM orders
 PGH012	SELECT unnest(tags) FROM customers
 PGH012	SELECT jsonb_object_keys(attributes) FROM devices
@@ -131,7 +131,7 @@ PGH018	SELECT * FROM customers c JOIN orders o ON o.customer_id >= c.customer_id
 PGH018	SELECT * FROM customers c JOIN orders o ON o.customer_id = c.customer_id OR true WHERE c.customer_id = 42
 PGH018	SELECT * FROM customers c JOIN orders o ON o.customer_id + 0 = c.customer_id WHERE c.customer_id = 42
 PGH018	SELECT * FROM customers c CROSS JOIN orders o WHERE c.customer_id = 42
-PGH018	SELECT * FROM customers c, orders o WHERE o.customer_id = 1 AND c.customer_id = 42
+PGH018	SELECT * FROM customers c, orders o WHERE o.customer_id = 4 AND c.customer_id = 42
 PGH018	SELECT * FROM orders a, orders b WHERE a.customer_id = 42
 PGH018	SELECT * FROM orders a JOIN orders b USING (order_id) WHERE a.customer_id = 42
 PGH018	SELECT * FROM products p JOIN order_lines l ON l.sku = p.sku WHERE p.sku = 'a'
@@ -140,7 +140,7 @@ PGH007	SELECT count(*) FROM customers c LEFT JOIN orders o ON o.customer_id = c.
 PGH007	SELECT count(*) FROM orders o RIGHT JOIN customers c ON o.customer_id = c.customer_id AND o.customer_id = 42
 PGH018	SELECT * FROM customers c FULL JOIN orders o ON o.customer_id = c.customer_id WHERE c.customer_id = 42
 PGH018	SELECT * FROM orders WHERE customer_id = 42 AND total > (SELECT avg(total) FROM orders)
-PGH018	SELECT * FROM orders WHERE customer_id = 42 AND total > (SELECT avg(total) FROM orders WHERE customer_id = 1)
+PGH018	SELECT * FROM orders WHERE customer_id = 42 AND total > (SELECT avg(total) FROM orders WHERE customer_id = 4)
 PGH018	SELECT * FROM orders WHERE customer_id IN (SELECT customer_id FROM customers WHERE customer_id = 42)
 PGH018	SELECT (SELECT count(*) FROM orders WHERE customer_id = 42) FROM customers
 PGH016	SELECT * FROM customers c WHERE EXISTS (SELECT FROM orders o WHERE o.customer_id = c.customer_id AND o.customer_id = 42)
@@ -154,7 +154,7 @@ PGH017	WITH x AS (SELECT * FROM orders) SELECT * FROM x JOIN customers c USING (
 PGH018	WITH RECURSIVE t AS (SELECT * FROM orders WHERE customer_id = 42 UNION ALL SELECT o.* FROM orders o JOIN t ON o.customer_id = t.customer_id) SELECT * FROM t
 PGH016	SELECT * FROM customers c LEFT JOIN (SELECT * FROM orders) x ON x.customer_id = c.customer_id WHERE x.customer_id = 42
 PGH018	SELECT order_id FROM orders WHERE customer_id = 42 UNION SELECT order_id FROM orders
-PGH018	SELECT order_id FROM orders WHERE customer_id = 42 UNION SELECT order_id FROM orders WHERE customer_id = 1
+PGH018	SELECT order_id FROM orders WHERE customer_id = 42 UNION SELECT order_id FROM orders WHERE customer_id = 4
 PGH018	SELECT order_id FROM orders EXCEPT SELECT order_id FROM orders WHERE customer_id = 42
 PGH018	INSERT INTO orders (customer_id, order_id, total) VALUES (42, 1, (SELECT sum(price) FROM order_lines))
 PGH018	INSERT INTO orders (customer_id, order_id) VALUES (42, 1) RETURNING (SELECT count(*) FROM orders)
@@ -177,7 +177,7 @@ PGH020	SELECT o FROM orders o
 PGH020	SELECT c.ctid, c.name FROM customers c
 PGH021	UPDATE orders SET total = 1
 PGH021	UPDATE orders SET total = 1 WHERE order_id = 42
-PGH080	UPDATE orders SET total = 1 WHERE customer_id IN (1, 42)
+PGH080	UPDATE orders SET total = 1 WHERE customer_id IN (4, 42)
 PGH021	UPDATE orders SET total = 1 WHERE customer_id = 42 OR order_id = 1
 PGH021	UPDATE orders SET total = 1 WHERE customer_id = 42.0
 PGH021	DELETE FROM orders
@@ -185,8 +185,8 @@ PGH021	DELETE FROM orders WHERE customer_id::text = '42'
 PGH021	DELETE FROM orders WHERE customer_id IN (SELECT 42)
 PGH021	UPDATE customers SET active = false WHERE active
 PGH021	DELETE FROM order_lines WHERE order_id = 1 AND line_no = 1
-PGH022	INSERT INTO orders VALUES (42, 1) ON CONFLICT (customer_id, order_id) DO UPDATE SET customer_id = 1
-PGH022	UPDATE orders SET customer_id = 1 WHERE customer_id = 42
+PGH022	INSERT INTO orders VALUES (42, 1) ON CONFLICT (customer_id, order_id) DO UPDATE SET customer_id = 4
+PGH022	UPDATE orders SET customer_id = 4 WHERE customer_id = 42
 PGH022	UPDATE orders SET (total, customer_id) = (SELECT 1, 42) WHERE customer_id = 42
 PGH022	UPDATE orders SET "customer_id" = DEFAULT WHERE customer_id = 42
 PGH023	MERGE INTO orders o USING customers c ON o.customer_id = c.customer_id WHEN MATCHED THEN DELETE

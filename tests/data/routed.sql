@@ -289,15 +289,15 @@ SELECT customer_id, name, balance FROM customers
 
 -- several values of the key, rows that are written together, and writes inside WITH
 UPDATE orders SET total = 1 WHERE customer_id = NULL
-UPDATE products SET stock = 0 WHERE sku IN ('a', 'b')
+UPDATE products SET stock = 0 WHERE sku IN ('b-1', 'b-1'::text)
 INSERT INTO orders VALUES (42, 1) ON CONFLICT (customer_id, order_id) DO UPDATE SET (total, customer_id) = (1, 42)
 UPDATE orders SET customer_id = customer_id WHERE customer_id = 42
 UPDATE orders SET total = 1, CUSTOMER_ID = 42 WHERE customer_id = 42
-UPDATE products SET sku = 'b' WHERE sku = 'a'
+UPDATE products SET sku = 'b-1' WHERE sku = 'b-1'
 UPDATE devices SET device_id = '00eebc99-9c0b-4ef8-bb6d-6bb9bd380a10' WHERE device_id = '00eebc99-9c0b-4ef8-bb6d-6bb9bd380a10'
 MERGE INTO app_settings s USING countries k ON s.key = k.code WHEN NOT MATCHED THEN INSERT VALUES (k.code, k.name)
 INSERT INTO orders (customer_id, order_id) VALUES (42, 1), (42, 2)
-INSERT INTO products (sku, title) VALUES ('a', 'A'), ('b', 'B')
+INSERT INTO products (sku, title) VALUES ('b-9', 'A'), ('b-9', 'B') ON CONFLICT DO NOTHING
 INSERT INTO orders SELECT * FROM orders WHERE customer_id = 42
 INSERT INTO orders SELECT 42, 1
 WITH x AS (DELETE FROM orders WHERE customer_id = 42 RETURNING *) SELECT * FROM x

@@ -186,6 +186,8 @@ fn casts_name_the_types_that_feed_keys() {
         ("1::text", Type::Text),
         ("1::varchar", Type::Text),
         ("uuid '1'", Type::Uuid),
+        ("1::int[]", Type::Array(Box::new(Type::Int4))),
+        ("1::text[][]", Type::Array(Box::new(Type::Text))),
     ] {
         assert_eq!(cast(text), expected, "{text}");
     }
@@ -193,7 +195,7 @@ fn casts_name_the_types_that_feed_keys() {
         "1::varchar(3)",
         "1::numeric",
         "1::char(3)",
-        "1::int[]",
+        "1::date[]",
         "'x'::jsonb",
     ] {
         assert!(matches!(cast(plain), Type::Plain(_)), "{plain}");
