@@ -101,7 +101,7 @@ impl Template {
             Some(keys) => Route::Keys(Arc::new(keys.with(literals))),
         };
         let scatters = matches!(route, Route::Keys(_) | Route::Some(_) | Route::Every);
-        passes(scatters).then(|| Plan {
+        passes(scatters).then_some(Plan {
             route,
             effect: self.plan.effect,
             command: self.plan.command,

@@ -112,7 +112,7 @@ impl Survey<'_> {
         let (Some(node), Some(key)) = (target.node, target.relation.key()) else {
             return Ok(());
         };
-        let names_key = |column: &[String]| column.iter().any(|part| *part == key.column);
+        let names_key = |column: &[String]| column.contains(&key.column);
         for assignment in assignments {
             if !assignment.columns.iter().any(|column| names_key(column)) {
                 continue;
@@ -204,17 +204,13 @@ impl Survey<'_> {
             return Err(Refusal::about(Number::KeyMissing, &key.column));
         };
         let written = self.node(&target.relation)?;
-        match own_key(value, scope) {
-            Some(from) => {
-                let stored = self.stores_key_of(from.node, target, written);
-                stored.ok_or_else(|| Refusal::about(Number::KeyNotConstant, &key.column))
-            }
-            None => {
-                let values = stored_values(value, key)?;
-                self.facts.proof.holds(written, values);
-                Ok(())
-            }
+        if let Some(from) = own_key(value, scope) {
+            let stored = self.stores_key_of(from.node, target, written);
+            return stored.ok_or_else(|| Refusal::about(Number::KeyNotConstant, &key.column));
         }
+        let values = stored_values(value, key)?;
+        self.facts.proof.holds(written, values);
+        Ok(())
     }
 
     /// Rows that are written have the key of a row of `from`. `None` where that need not be so.

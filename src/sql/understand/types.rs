@@ -4,7 +4,7 @@
 use sqlparser::ast::{ArrayElemTypeDef, DataType, ObjectName, ObjectNamePart};
 
 use super::Converter;
-use super::expression::name_of;
+use super::names::name_of;
 use crate::sql::statement::Type;
 
 impl Converter {

@@ -10,8 +10,8 @@ use sqlparser::ast::{
     UpdateTableFromKind, Values,
 };
 
-use super::expression::{names, qualified};
 use super::from::alias_name;
+use super::names::{names, qualified};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{
     Alias, Assignment, Body, Delete, Insert, Merge, MergeAction, MergeClause, OnConflict,
