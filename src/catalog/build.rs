@@ -169,10 +169,11 @@ fn read_key(name: &str, raw: &[Raw]) -> Result<Key, String> {
         ("pg_catalog", "int4") => KeyType::Int4,
         ("pg_catalog", "int8") => KeyType::Int8,
         ("pg_catalog", "text" | "varchar") => KeyType::Text,
+        ("pg_catalog", "bpchar") => KeyType::Bpchar,
         ("pg_catalog", "uuid") => KeyType::Uuid,
         (schema, other) => {
             return Err(format!(
-                "its sharding key {name} is of type {schema}.{other}; int2, int4, int8, text, varchar and uuid can be keys"
+                "its sharding key {name} is of type {schema}.{other}; int2, int4, int8, text, varchar, char and uuid can be keys"
             ));
         }
     };
