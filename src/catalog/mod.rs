@@ -164,6 +164,16 @@ impl Catalog {
             .filter(move |function| schema.is_none_or(|schema| function.schema == schema))
     }
 
+    /// Whether the configuration says that this function may run on any shard.
+    pub fn is_shard_safe(&self, function: &Function, name: &str) -> bool {
+        let schema = (function.schema != "public").then(|| function.schema.as_str().into());
+        let name = TableName {
+            schema,
+            name: name.into(),
+        };
+        self.rules.shard_safe.contains(&name)
+    }
+
     /// Whether operators or casts outside `pg_catalog` exist that are not immutable.
     pub fn has_unusual_operators(&self) -> bool {
         self.unusual_operators

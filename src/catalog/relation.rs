@@ -1,6 +1,6 @@
 //! Relations, their columns and their rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::names::{ShardId, TableName};
@@ -13,6 +13,8 @@ pub struct Rules {
     pub tables: BTreeMap<TableName, Rule>,
     /// Where tables live that are not named; `None` refuses them.
     pub default: Option<ShardId>,
+    /// Functions that may run on any shard, with the rows that are there. A name without a schema means `public`.
+    pub shard_safe: BTreeSet<TableName>,
 }
 
 /// What the configuration says of one table.

@@ -39,6 +39,7 @@ fn rules(sharded: &[(&str, &str)]) -> Rules {
     Rules {
         tables: sharded.iter().map(rule).collect(),
         default: None,
+        ..Rules::default()
     }
 }
 

@@ -110,6 +110,7 @@ pub(super) struct Database {
     pub shards: Vec<Shard>,
     pub pool: Pool,
     pub tables: BTreeMap<String, TableRule>,
+    pub functions: BTreeMap<String, Function>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,6 +131,12 @@ pub(super) struct TableRule {
     pub key: Option<OneOrMany>,
     pub reference: Option<bool>,
     pub shard: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Function {
+    pub shard_safe: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -462,6 +469,7 @@ mod tests {
         same::<Shard>(inner(database, "shards"));
         same::<Pool>(inner(database, "pool"));
         same::<TableRule>(inner(database, "tables"));
+        same::<Function>(inner(database, "functions"));
     }
 
     #[test]

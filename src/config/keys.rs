@@ -163,6 +163,10 @@ const DATABASE: &[Field] = &[
         name: "tables",
         shape: Shape::Named(TABLE),
     },
+    Field {
+        name: "functions",
+        shape: Shape::Named(FUNCTION),
+    },
 ];
 
 const SHARD: &[Field] = &[
@@ -180,6 +184,8 @@ const TABLE: &[Field] = &[
     leaf("reference", Kind::Flag),
     leaf("shard", Kind::Text),
 ];
+
+const FUNCTION: &[Field] = &[leaf("shard_safe", Kind::Flag)];
 
 /// Keys that will come, with what to do until then.
 const LATER: &[(&str, &str)] = &[("auth.query", "list the users in users_file for now")];

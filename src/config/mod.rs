@@ -133,6 +133,8 @@ pub struct Database {
     /// whether the file names its schema or not.
     pub tables: BTreeMap<TableName, TableRule>,
     pub default_table: DefaultTable,
+    /// Functions that may run on any shard, with the rows that are there, named like tables.
+    pub shard_safe: BTreeSet<TableName>,
 }
 
 impl Database {

@@ -193,5 +193,6 @@ fn catalog_rules(database: &Database) -> catalog::Rules {
             DefaultTable::Refuse => None,
             DefaultTable::Shard(shard) => Some(shard),
         },
+        shard_safe: database.shard_safe.clone(),
     }
 }

@@ -112,6 +112,7 @@ pub fn database(name: &str, shards: Vec<Shard>, tables: &[(&str, TableRule)]) ->
             })
             .collect(),
         default_table: DefaultTable::Refuse,
+        shard_safe: std::collections::BTreeSet::new(),
     }
 }
 

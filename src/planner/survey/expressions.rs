@@ -140,6 +140,7 @@ impl Survey<'_> {
     fn call(&mut self, call: &Call, scope: Option<&Scope<'_>>) -> Surveyed<()> {
         let nature = functions::classify(self.knowledge.catalog, call);
         let facts = &mut self.facts;
+        facts.writes |= nature.writes;
         match nature.class {
             Class::Immutable | Class::Anywhere => {}
             Class::Reads => facts.reads_server = true,
