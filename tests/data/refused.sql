@@ -122,7 +122,6 @@ PGH017	WITH orders AS (SELECT * FROM countries) SELECT * FROM public.orders
 PGH017	WITH orders AS (SELECT * FROM orders) SELECT * FROM orders WHERE customer_id = 42
 PGH017	WITH x AS (SELECT * FROM orders) SELECT * FROM x WHERE customer_id = 42
 PGH017	WITH x AS (SELECT * FROM orders) SELECT * FROM x a WHERE customer_id = 42 UNION ALL SELECT * FROM x
-PGH017	WITH x AS (SELECT 42 AS k) SELECT * FROM orders, x WHERE customer_id = k
 PGH017	WITH x AS (SELECT count(*) FROM orders) SELECT * FROM countries
 PGH017	WITH x AS (SELECT 1) SELECT * FROM orders
 PGH017	WITH big AS (SELECT * FROM orders WHERE total > 100) SELECT * FROM big

@@ -317,3 +317,6 @@ SELECT c.name, o.order_id FROM customers c JOIN orders o USING (customer_id) WHE
 SELECT c.name, o.order_id FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id AND o.order_id = 1 WHERE c.customer_id IN (1, 2, 42)
 MERGE INTO orders o USING (SELECT * FROM tickets WHERE customer_id = 2) t ON o.customer_id = t.customer_id AND o.order_id = t.ticket_no WHEN MATCHED THEN UPDATE SET note = t.subject WHEN NOT MATCHED THEN INSERT (customer_id, order_id) VALUES (t.customer_id, t.ticket_no)
 SELECT * FROM orders WHERE customer_id = 2 ORDER BY order_id
+WITH x AS (SELECT 42 AS k) SELECT * FROM orders, x WHERE customer_id = k
+UPDATE orders o SET note = v.n FROM (VALUES (42, 1, 'a'), (42, 2, 'b')) v (c, o, n) WHERE o.customer_id = v.c AND o.order_id = v.o
+INSERT INTO orders (customer_id, order_id) SELECT p0::BIGINT, p1::BIGINT FROM (VALUES (42, 801, 0), (42, 802, 1)) AS imp_sen (p0, p1, sen_counter) ORDER BY sen_counter RETURNING orders.customer_id, orders.order_id
