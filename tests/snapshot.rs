@@ -574,7 +574,7 @@ async fn check_connect_says_what_would_hurt() {
     has(
         Severity::Warning,
         "databases.looked.shards.s1",
-        "TimeZone is Asia/Tokyo",
+        "setting TimeZone: it is Asia/Tokyo",
     );
     has(Severity::Error, "databases.looked", "hold no placement yet");
     has(

@@ -7,16 +7,21 @@
 
 mod build;
 mod constraints;
+mod drift;
 mod error;
+mod family;
 mod queries;
 mod relation;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::CatalogError;
+pub use drift::{DRIFT_KINDS, Difference, DriftKind, FACTS, FINGERPRINT, Facts, differences};
+pub use error::{CatalogError, TableProblem};
 pub use queries::QUERIES;
-pub use relation::{Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing};
+pub use relation::{
+    Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing, View,
+};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,7 +32,7 @@ use crate::names::TableName;
 const SYSTEM_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
 
 /// One schema at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// User relations: name → schema → relation.
     relations: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<Relation>>>,
@@ -42,6 +47,10 @@ pub struct Catalog {
     role_paths: bool,
     unusual_operators: bool,
     rules: Rules,
+    /// Relations on which no statement is planned, and why: shards differ about them, or the schema about their rule.
+    broken: BTreeMap<(Arc<str>, Arc<str>), String>,
+    /// The search path is not the same on every shard.
+    paths_differ: bool,
 }
 
 /// All functions of one name in one schema, taken together at their worst.
@@ -83,7 +92,55 @@ impl Catalog {
         rows: &[Vec<Vec<Option<String>>>],
         rules: Rules,
     ) -> Result<Self, CatalogError> {
-        build::build(rows, rules)
+        match build::build(rows, rules)? {
+            (catalog, problems) if problems.is_empty() => Ok(catalog),
+            (_, problems) => Err(CatalogError::Tables(problems)),
+        }
+    }
+
+    /// The same for a database that is served already: a table whose rule cannot be kept any more is
+    /// [broken](Catalog::broken), and the others go on.
+    ///
+    /// # Errors
+    /// Rows that are not those of the queries.
+    pub fn from_changed_rows(
+        rows: &[Vec<Vec<Option<String>>>],
+        rules: Rules,
+    ) -> Result<Self, CatalogError> {
+        let (mut catalog, problems) = build::build(rows, rules)?;
+        for TableProblem { table, problem } in problems {
+            if let Some((schema, name)) = table.split_once('.') {
+                catalog.break_relation(schema, name, problem);
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// No statement is planned on this relation from now on. The first reason is kept.
+    pub fn break_relation(&mut self, schema: &str, name: &str, why: String) {
+        let place = (schema.into(), name.into());
+        self.broken.entry(place).or_insert(why);
+    }
+
+    /// Why no statement may be planned on this relation, if so.
+    pub fn broken(&self, relation: &Relation) -> Option<&str> {
+        if self.broken.is_empty() {
+            return None;
+        }
+        let place = (Arc::clone(&relation.schema), Arc::clone(&relation.name));
+        self.broken.get(&place).map(String::as_str)
+    }
+
+    /// What differs between the authoritative shard and this one.
+    pub fn note_difference(&mut self, shard: &str, difference: &Difference) {
+        if let Some((schema, name)) = &difference.breaks {
+            let why = format!(
+                "on shard {shard}, {}: {}",
+                difference.object, difference.what
+            );
+            self.break_relation(schema, name, why);
+        }
+        self.paths_differ |= difference.object == "setting search_path";
     }
 
     /// What a relation's name means.
@@ -151,6 +208,7 @@ impl Catalog {
     /// Whether a schema may come first for one client and not for another.
     fn could_be_meant(&self, schema: &str) -> bool {
         self.role_paths
+            || self.paths_differ
             || (self.role_schemas.contains(schema)
                 && self.search_path.iter().any(|listed| listed == "$user"))
     }
@@ -177,6 +235,11 @@ impl Catalog {
             .flat_map(BTreeMap::values)
             .map(AsRef::as_ref);
         relations.filter(|relation| !matches!(relation.standing, Standing::Unnamed))
+    }
+
+    /// Whether the configuration names this very relation, and not only the table that it is part of.
+    pub fn is_named(&self, relation: &Relation) -> bool {
+        build::rule_of(&self.rules, &relation.schema, &relation.name).is_some()
     }
 
     /// Tables that the configuration names and the schema does not have.

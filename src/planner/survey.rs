@@ -10,6 +10,7 @@ mod expressions;
 mod from;
 mod queries;
 mod tables;
+mod views;
 mod writes;
 
 pub(super) use expressions::names_a_moment;
@@ -92,6 +93,8 @@ struct Survey<'a> {
     met: Met,
     entries: usize,
     columns: usize,
+    /// Around what is looked at.
+    views: usize,
 }
 
 /// Which occurrences a condition may narrow.
@@ -125,6 +128,7 @@ pub(super) fn survey(statement: &Statement, knowledge: &Knowledge<'_>) -> Survey
         met: Met::default(),
         entries: 0,
         columns: 0,
+        views: 0,
     };
     match survey.statement(&statement.query) {
         // whatever else it says, PostgreSQL looks for its tables first

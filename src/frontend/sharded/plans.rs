@@ -1,6 +1,7 @@
 //! The texts that clients sent to a sharded database, each planned once. Texts that differ in literals only share a
 //! template, so a simple query costs a scan of its bytes and a look-up, not a parse.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -32,6 +33,23 @@ pub struct Shape {
     pub declared: Vec<(usize, u32)>,
     /// SHOW.
     pub shows: bool,
+    /// Of the catalogue that it was planned after.
+    pub version: u64,
+}
+
+impl Shape {
+    /// Whether a look at the schemas may make another plan of it: it names something that is not known, or that shards
+    /// differ about.
+    pub fn may_be_outdated(&self) -> bool {
+        match &self.work {
+            Ok(Work::Plan(plan)) => plan.must_fail,
+            Ok(Work::Command | Work::Empty) => false,
+            Err(refusal) => matches!(
+                refusal.number,
+                Number::TableMissing | Number::RelationDiffers
+            ),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +113,8 @@ pub struct Plans {
     texts: Mutex<Cache<Arc<Prepared>>>,
     /// By the text without its literals; the latest first.
     templates: Mutex<Cache<Arc<[Template]>>>,
+    /// How often the catalogue has changed.
+    renewals: AtomicU64,
 }
 
 impl Plans {
@@ -119,6 +139,7 @@ impl Plans {
         tail: &[u8],
         interned: &Interned,
         knowledge: &Knowledge<'_>,
+        version: u64,
         metrics: &DatabaseMetrics,
     ) -> Arc<Prepared> {
         if let Some(known) = lock(&self.texts).find(tail) {
@@ -129,17 +150,18 @@ impl Plans {
         let text = tail.split(|&byte| byte == 0).next().unwrap_or_default();
         let (server_tail, declared) = without_user_types(tail, text.len());
         let shape = Shape {
-            work: self.work(text, knowledge, metrics),
+            work: self.work(text, knowledge, version, metrics),
             description: OnceLock::new(),
             declared,
             shows: matches!(verb(text), Verb::Show { .. }),
+            version,
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),
             server_tail.into(),
             shape,
         ));
-        keep(&self.texts, tail, Arc::clone(&prepared), metrics);
+        self.keep(&self.texts, tail, Arc::clone(&prepared), version, metrics);
         prepared
     }
 
@@ -147,6 +169,35 @@ impl Plans {
     pub fn forget(&self) {
         *lock(&self.texts) = Cache::default();
         *lock(&self.templates) = Cache::default();
+    }
+
+    /// The version of the catalogue that plans are made after, from 1.
+    pub fn version(&self) -> u64 {
+        self.renewals.load(Ordering::Acquire) + 1
+    }
+
+    /// There is another catalogue: everything is forgotten, and what is being planned after the old one is not kept.
+    pub fn renew(&self) -> u64 {
+        self.renewals.fetch_add(1, Ordering::AcqRel);
+        self.forget();
+        self.version()
+    }
+
+    /// Keeps it, unless the catalogue of this version has been replaced: who replaces it forgets all under this lock,
+    /// behind the change of the version.
+    fn keep<V: Clone>(
+        &self,
+        cache: &Mutex<Cache<V>>,
+        key: &[u8],
+        value: V,
+        version: u64,
+        metrics: &DatabaseMetrics,
+    ) {
+        let mut cache = lock(cache);
+        if self.version() == version {
+            cache.keep(key.into(), value);
+            metrics.plan_evictions.add(cache.take_evicted() as u64);
+        }
     }
 
     fn instance(&self, literals: &Stripped<'_>, placement: &Placement) -> Option<Plan> {
@@ -160,6 +211,7 @@ impl Plans {
         &self,
         text: &[u8],
         knowledge: &Knowledge<'_>,
+        version: u64,
         metrics: &DatabaseMetrics,
     ) -> Result<Work, Refusal> {
         let statements = scan::split(text, true);
@@ -169,7 +221,9 @@ impl Plans {
                 let statement = text.get(one.clone()).unwrap_or_default();
                 match unplanned(statement) {
                     Some(known) => known,
-                    None => self.plan(statement, knowledge, metrics).map(Work::Plan),
+                    None => self
+                        .plan(statement, knowledge, version, metrics)
+                        .map(Work::Plan),
                 }
             }
             _ => Err(Refusal::new(Number::ManyStatements)),
@@ -181,6 +235,7 @@ impl Plans {
         &self,
         statement: &[u8],
         knowledge: &Knowledge<'_>,
+        version: u64,
         metrics: &DatabaseMetrics,
     ) -> Result<Plan, Refusal> {
         let not_utf8 = || Refusal::about(Number::NotParsed, "bytes that are not UTF-8");
@@ -197,7 +252,13 @@ impl Plans {
             let known = lock(&self.templates).find(literals.key());
             let known = known.iter().flat_map(|known| known.iter().cloned());
             let variants = std::iter::once(template).chain(known).take(VARIANTS_MAX);
-            keep(&self.templates, literals.key(), variants.collect(), metrics);
+            self.keep(
+                &self.templates,
+                literals.key(),
+                variants.collect(),
+                version,
+                metrics,
+            );
         }
         Ok(plan)
     }
@@ -206,12 +267,6 @@ impl Plans {
 fn lock<V>(cache: &Mutex<Cache<V>>) -> MutexGuard<'_, Cache<V>> {
     // What is kept here is whole between any two statements.
     cache.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn keep<V: Clone>(cache: &Mutex<Cache<V>>, key: &[u8], value: V, metrics: &DatabaseMetrics) {
-    let mut cache = lock(cache);
-    cache.keep(key.into(), value);
-    metrics.plan_evictions.add(cache.take_evicted() as u64);
 }
 
 /// Takes the types with OIDs of users out of a Parse message's tail.

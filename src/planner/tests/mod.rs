@@ -12,6 +12,7 @@ mod refusals;
 mod scatters;
 mod targets;
 mod templates;
+mod views;
 mod writes;
 
 use std::sync::{Arc, LazyLock};
@@ -52,7 +53,7 @@ fn rows(text: &str) -> Vec<Vec<Vec<Option<String>>>> {
         }
         let values = line
             .split('\t')
-            .map(|value| (value != "\\N").then(|| value.to_owned()));
+            .map(|value| (value != "\\N").then(|| value.replace("\\n", "\n")));
         answers.last_mut().unwrap().push(values.collect());
     }
     answers
