@@ -69,6 +69,7 @@ pub(super) fn build(
         catalog.role_schemas.insert(row.text(0)?.to_owned());
     }
     catalog.rules = rules;
+    catalog.version = 1;
     Ok((catalog, problems))
 }
 
@@ -229,6 +230,10 @@ fn read_functions(answer: &Answer<'_>) -> Result<HashMap<Arc<str>, Vec<Function>
             .entry(row.text(1)?.into())
             .or_default()
             .push(function);
+    }
+    for overloads in functions.values_mut() {
+        // In whichever order the server told of them: two catalogues that say the same are equal.
+        overloads.sort_by(|one, other| one.schema.cmp(&other.schema));
     }
     Ok(functions)
 }

@@ -47,6 +47,8 @@ pub struct Catalog {
     role_paths: bool,
     unusual_operators: bool,
     rules: Rules,
+    /// Counts the catalogues of a database that followed each other, from 1.
+    version: u64,
     /// Relations on which no statement is planned, and why: shards differ about them, or the schema about their rule.
     broken: BTreeMap<(Arc<str>, Arc<str>), String>,
     /// The search path is not the same on every shard.
@@ -114,6 +116,23 @@ impl Catalog {
             }
         }
         Ok(catalog)
+    }
+
+    /// Which one it is of those that followed each other, from 1.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// As the one that comes after `before`; `None` where it says the same.
+    #[must_use]
+    pub fn following(mut self, before: &Catalog) -> Option<Catalog> {
+        self.version = before.version;
+        if self == *before {
+            return None;
+        }
+        self.version += 1;
+        Some(self)
     }
 
     /// No statement is planned on this relation from now on. The first reason is kept.

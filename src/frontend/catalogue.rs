@@ -1,8 +1,8 @@
 //! What is known of the schema of a database while it is served: the catalogue that statements are planned after, its
 //! version, and where shards differ.
 //!
-//! Whoever plans takes the catalogue of that moment; another one takes its place as a whole. What would surprise: its
-//! version is that of the plans, which are forgotten with it ([`Plans`](super::sharded::Plans)).
+//! Whoever plans takes the catalogue of that moment; another one takes its place as a whole, and plans are forgotten with
+//! the one that they were made after.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,7 +27,12 @@ impl Catalogue {
         let database = &known.config.name;
         let metrics = SchemaMetrics::new(database.as_str());
         if known.catalog.is_some() {
-            metrics.version(1);
+            metrics.version(
+                known
+                    .catalog
+                    .as_ref()
+                    .map_or(0, |catalog| catalog.version()),
+            );
             metrics.drift(labels(&known.drift));
             tell(database, &[], &known.drift);
         }
@@ -50,14 +55,14 @@ impl Catalogue {
         Arc::clone(&drift)
     }
 
-    /// Puts another catalogue in its place. `false`: it says the same.
-    pub fn replace(&self, catalog: Arc<Catalog>) -> bool {
+    /// Puts another catalogue in its place, and gives its version. `None`: it says the same.
+    pub fn replace(&self, catalog: Catalog) -> Option<u64> {
         let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref() == Some(&catalog) {
-            return false;
-        }
-        *current = Some(catalog);
-        true
+        let before = current.as_ref()?;
+        let catalog = catalog.following(before)?;
+        let version = catalog.version();
+        *current = Some(Arc::new(catalog));
+        Some(version)
     }
 
     /// Says in the log what has appeared and what has gone.

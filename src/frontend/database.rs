@@ -58,6 +58,13 @@ impl Database {
         let users = config.user_pools.iter();
         let users = users.map(|(user, settings)| (user.clone(), Arc::new(settings.clone())));
         let user_pool_settings = users.collect();
+        let plans = Plans::default();
+        plans.renew(
+            known
+                .catalog
+                .as_ref()
+                .map_or(0, |catalog| catalog.version()),
+        );
         Self {
             config,
             catalogue: Catalogue::new(&known),
@@ -65,7 +72,7 @@ impl Database {
             pools,
             metrics,
             interned: Interned::default(),
-            plans: Plans::default(),
+            plans,
             turns: AtomicU16::new(0),
             leavers: Leavers::default(),
             sequences: AtomicBool::new(false),
@@ -98,8 +105,6 @@ impl Database {
 
     /// What a Parse message's tail means on this database.
     pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
-        // Before the catalogue: what is planned after an older one must not count as the latest.
-        let version = self.plans.version();
         let catalog = self.catalogue.current();
         let catalog = catalog.ok_or(SessionError::Internal("no catalogue"))?;
         let knowledge = Knowledge {
@@ -108,7 +113,7 @@ impl Database {
         };
         let prepared = self
             .plans
-            .get(tail, &self.interned, &knowledge, version, &self.metrics);
+            .get(tail, &self.interned, &knowledge, &self.metrics);
         if prepared.shape().is_some_and(Shape::may_be_outdated) {
             self.catalogue.is_outdated();
         }
@@ -121,9 +126,12 @@ impl Database {
         prepared: &Prepared,
     ) -> Result<Option<Arc<Prepared>>, SessionError> {
         match prepared.shape() {
-            Some(shape) if shape.version != self.plans.version() => {
-                let tail = [prepared.text(), NO_TYPES].concat();
-                self.plan(&tail).map(Some)
+            Some(shape) if shape.version() != self.plans.version() => {
+                let again = self.plan(&[prepared.text(), NO_TYPES].concat())?;
+                if let Some(planned) = again.shape() {
+                    shape.again(planned);
+                }
+                Ok(Some(again))
             }
             _ => Ok(None),
         }
@@ -150,14 +158,14 @@ impl Database {
         }
         let changed = look.news.is_some_and(|News { catalog, drift }| {
             self.catalogue.learn_drift(&self.config.name, drift);
-            let changed = self.catalogue.replace(catalog);
-            if changed {
-                let version = self.plans.renew();
+            let version = self.catalogue.replace(catalog);
+            if let Some(version) = version {
+                self.plans.renew(version);
                 self.interned.forget();
                 metrics.version(version);
                 tracing::info!(database = %self.config.name, version, "the schema has changed");
             }
-            changed
+            version.is_some()
         });
         metrics.looked(if changed {
             Looked::Changed

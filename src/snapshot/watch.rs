@@ -45,7 +45,7 @@ pub struct Look {
 
 #[derive(Debug)]
 pub struct News {
-    pub catalog: Arc<Catalog>,
+    pub catalog: Catalog,
     pub drift: Vec<Drift>,
 }
 
@@ -154,10 +154,7 @@ impl Watch {
             catalog.note_difference(shard.as_str(), difference);
         }
         self.note_keys(&catalog);
-        Ok(Some(News {
-            catalog: Arc::new(catalog),
-            drift,
-        }))
+        Ok(Some(News { catalog, drift }))
     }
 
     fn note_keys(&mut self, catalog: &Catalog) {

@@ -270,7 +270,7 @@ PGH016	SELECT * FROM customers WHERE name IN (SELECT name FROM active_customers)
 PGH016	SELECT * FROM latest_orders WHERE customer_id = 42
 PGH016	SELECT * FROM ranked_orders WHERE customer_id = 42
 PGH018	SELECT * FROM orders_of_42, customers_of_43
-PGH014	SELECT * FROM names_of_all WHERE customer_id = 42
+PGH010	SELECT * FROM names_of_all WHERE customer_id = 42
 PGH035	SELECT * FROM stray_view
 PGH040	SELECT * FROM joined_oddly WHERE customer_id = 42
 PGH040	UPDATE order_view SET status = 'x' WHERE cid = 42

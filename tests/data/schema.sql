@@ -127,7 +127,6 @@ CREATE VIEW european AS SELECT code, name FROM countries WHERE continent = 'Euro
 CREATE VIEW themes AS SELECT value FROM app_settings WHERE key = 'theme';
 CREATE VIEW table_names AS SELECT relname FROM pg_class WHERE relkind = 'r';
 CREATE VIEW joined_oddly AS SELECT j.customer_id FROM (orders o JOIN customers c USING (customer_id)) j;
-CREATE VIEW stray_view AS SELECT id FROM stray;
 CREATE MATERIALIZED VIEW country_names AS SELECT code, name FROM countries;
 CREATE SEQUENCE ticket_numbers;
 CREATE TABLE measurements (customer_id bigint NOT NULL, taken_on date NOT NULL, value float8) PARTITION BY RANGE (taken_on);
@@ -175,3 +174,4 @@ CREATE FUNCTION touch() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT 1::bigin
 CREATE FUNCTION order_sum(customers) RETURNS numeric LANGUAGE sql STABLE
   AS 'SELECT sum(total) FROM orders WHERE customer_id = $1.customer_id';
 CREATE VIEW counted AS SELECT order_count() AS n, customer_id FROM customers;
+CREATE VIEW stray_view AS SELECT id FROM stray;

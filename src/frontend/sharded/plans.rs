@@ -33,11 +33,22 @@ pub struct Shape {
     pub declared: Vec<(usize, u32)>,
     /// SHOW.
     pub shows: bool,
-    /// Of the catalogue that it was planned after.
-    pub version: u64,
+    /// Of the latest catalogue after which it was planned like this.
+    version: AtomicU64,
 }
 
 impl Shape {
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// It was planned again after a later catalogue. Where that made the same of it, it need not be done once more.
+    pub fn again(&self, again: &Shape) {
+        if again.work == self.work {
+            self.version.store(again.version(), Ordering::Relaxed);
+        }
+    }
+
     /// Whether a look at the schemas may make another plan of it: it names something that is not known, or that shards
     /// differ about.
     pub fn may_be_outdated(&self) -> bool {
@@ -113,8 +124,7 @@ pub struct Plans {
     texts: Mutex<Cache<Arc<Prepared>>>,
     /// By the text without its literals; the latest first.
     templates: Mutex<Cache<Arc<[Template]>>>,
-    /// How often the catalogue has changed.
-    renewals: AtomicU64,
+    version: AtomicU64,
 }
 
 impl Plans {
@@ -139,7 +149,6 @@ impl Plans {
         tail: &[u8],
         interned: &Interned,
         knowledge: &Knowledge<'_>,
-        version: u64,
         metrics: &DatabaseMetrics,
     ) -> Arc<Prepared> {
         if let Some(known) = lock(&self.texts).find(tail) {
@@ -150,17 +159,18 @@ impl Plans {
         let text = tail.split(|&byte| byte == 0).next().unwrap_or_default();
         let (server_tail, declared) = without_user_types(tail, text.len());
         let shape = Shape {
-            work: self.work(text, knowledge, version, metrics),
+            work: self.work(text, knowledge, metrics),
             description: OnceLock::new(),
             declared,
             shows: matches!(verb(text), Verb::Show { .. }),
-            version,
+            version: AtomicU64::new(knowledge.catalog.version()),
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),
             server_tail.into(),
             shape,
         ));
+        let version = knowledge.catalog.version();
         self.keep(&self.texts, tail, Arc::clone(&prepared), version, metrics);
         prepared
     }
@@ -171,16 +181,15 @@ impl Plans {
         *lock(&self.templates) = Cache::default();
     }
 
-    /// The version of the catalogue that plans are made after, from 1.
+    /// The version of the catalogue that is in force.
     pub fn version(&self) -> u64 {
-        self.renewals.load(Ordering::Acquire) + 1
+        self.version.load(Ordering::Acquire)
     }
 
     /// There is another catalogue: everything is forgotten, and what is being planned after the old one is not kept.
-    pub fn renew(&self) -> u64 {
-        self.renewals.fetch_add(1, Ordering::AcqRel);
+    pub fn renew(&self, version: u64) {
+        self.version.store(version, Ordering::Release);
         self.forget();
-        self.version()
     }
 
     /// Keeps it, unless the catalogue of this version has been replaced: who replaces it forgets all under this lock,
@@ -211,7 +220,6 @@ impl Plans {
         &self,
         text: &[u8],
         knowledge: &Knowledge<'_>,
-        version: u64,
         metrics: &DatabaseMetrics,
     ) -> Result<Work, Refusal> {
         let statements = scan::split(text, true);
@@ -221,9 +229,7 @@ impl Plans {
                 let statement = text.get(one.clone()).unwrap_or_default();
                 match unplanned(statement) {
                     Some(known) => known,
-                    None => self
-                        .plan(statement, knowledge, version, metrics)
-                        .map(Work::Plan),
+                    None => self.plan(statement, knowledge, metrics).map(Work::Plan),
                 }
             }
             _ => Err(Refusal::new(Number::ManyStatements)),
@@ -235,7 +241,6 @@ impl Plans {
         &self,
         statement: &[u8],
         knowledge: &Knowledge<'_>,
-        version: u64,
         metrics: &DatabaseMetrics,
     ) -> Result<Plan, Refusal> {
         let not_utf8 = || Refusal::about(Number::NotParsed, "bytes that are not UTF-8");
@@ -256,7 +261,7 @@ impl Plans {
                 &self.templates,
                 literals.key(),
                 variants.collect(),
-                version,
+                knowledge.catalog.version(),
                 metrics,
             );
         }
