@@ -125,12 +125,12 @@ WHERE f.contype IN ('f', 'c') AND f.conparentid = 0 AND n.nspname !~ '^pg_' AND 
 
 const SIDE_EFFECTS: &str = "\
 SELECT 'trigger', n.nspname, c.relname, t.tgname, \
- pg_catalog.concat(pg_catalog.pg_get_triggerdef(t.oid), CASE t.tgenabled WHEN 'D' THEN ' (disabled)' WHEN 'O' THEN '' ELSE ' (' || t.tgenabled || ')' END) \
+ pg_catalog.concat(pg_catalog.pg_get_triggerdef(t.oid), CASE t.tgenabled WHEN 'D' THEN ' (disabled)' WHEN 'O' THEN '' ELSE pg_catalog.concat(' (', t.tgenabled, ')') END) \
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 WHERE NOT t.tgisinternal AND n.nspname !~ '^pg_' AND n.nspname <> 'pgherd' \
 UNION ALL \
 SELECT 'rule', n.nspname, c.relname, r.rulename, \
- pg_catalog.concat(pg_catalog.pg_get_ruledef(r.oid), CASE r.ev_enabled WHEN 'D' THEN ' (disabled)' WHEN 'O' THEN '' ELSE ' (' || r.ev_enabled || ')' END) \
+ pg_catalog.concat(pg_catalog.pg_get_ruledef(r.oid), CASE r.ev_enabled WHEN 'D' THEN ' (disabled)' WHEN 'O' THEN '' ELSE pg_catalog.concat(' (', r.ev_enabled, ')') END) \
 FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 WHERE r.rulename <> '_RETURN' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgherd') \
 UNION ALL \
@@ -391,6 +391,12 @@ impl Facts {
         }
     }
 
+    fn has_column(&self, of: &Key) -> bool {
+        let kind = DRIFT_KINDS.iter().position(|each| each.name == "column");
+        let key = kind.map(|kind| Key { kind, ..of.clone() });
+        key.is_some_and(|key| self.values.contains_key(&key))
+    }
+
     fn relations(&self) -> impl Iterator<Item = &Place> {
         let tables = self.values.keys().filter(|key| key.kind == 0);
         tables.map(|key| &key.place)
@@ -425,7 +431,11 @@ pub fn differences(
             continue;
         }
         let is_there = |facts: &Facts| facts.value("table", &key.place).is_some();
-        if of_relation && key.kind != 0 && !(is_there(first) && is_there(other)) {
+        let is_missing = of_relation && key.kind != 0 && !(is_there(first) && is_there(other));
+        let of_column = DRIFT_KINDS
+            .get(key.kind)
+            .is_some_and(|kind| matches!(kind.name, "nullability" | "default"));
+        if is_missing || (of_column && !(first.has_column(key) && other.has_column(key))) {
             // that it is missing is said once
             continue;
         }

@@ -309,6 +309,7 @@ fn told(first: &[&str], other: &[&str]) -> Vec<String> {
 }
 
 const TABLE: &str = "table public orders - a_table";
+const COLUMN: &str = "column public orders a int4";
 
 #[test]
 fn every_difference_has_its_line() {
@@ -396,11 +397,13 @@ fn every_difference_has_its_line() {
             "extension citext: it is 2, on s0 it is 1",
         ),
     ] {
-        // both have the table, unless that is what differs
-        let is_table = [first, other].iter().any(|line| line.starts_with("table "));
+        // both have the table and its column, unless that is what differs
+        let is = |kind| [first, other].iter().any(|line| line.starts_with(kind));
+        let (is_table, is_column) = (is("table "), is("column "));
         let lines = |line| {
             let table = (!is_table).then_some(TABLE);
-            let lines: Vec<&str> = table.into_iter().chain([line]).collect();
+            let column = (!is_table && !is_column).then_some(COLUMN);
+            let lines: Vec<&str> = table.into_iter().chain(column).chain([line]).collect();
             lines
                 .into_iter()
                 .filter(|line| !line.is_empty())
@@ -456,6 +459,17 @@ fn what_need_not_be_the_same_is_no_difference() {
     assert_eq!(
         told(&full, &[]),
         ["!table public.orders: it is missing; s0 has it"]
+    );
+    // … as what a missing column has
+    let more = [
+        TABLE,
+        COLUMN,
+        "nullability public orders a NULL",
+        "default public orders a 1",
+    ];
+    assert_eq!(
+        told(&more, &[TABLE]),
+        ["table public.orders, column a: it is missing; s0 has it"]
     );
     // columns at the end are told one by one
     let grown = [

@@ -32,13 +32,13 @@ impl Survey<'_> {
         let outputs = self.query(&query, None);
         self.views -= 1;
         self.ctes = ctes;
-        Ok(named(outputs?, relation))
+        Ok(named(&outputs?, relation))
     }
 }
 
 /// With the names that the catalogue gives the columns. Where it is not known which column is which, none of them is a
 /// key.
-fn named(outputs: Outputs, relation: &Relation) -> Outputs {
+fn named(outputs: &Outputs, relation: &Relation) -> Outputs {
     let known = !outputs.open && outputs.columns.len() == relation.columns.len();
     let keys = outputs.columns.iter().map(|output| output.key);
     let keys = keys.filter(|_| known).chain(std::iter::repeat(None));
