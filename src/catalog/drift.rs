@@ -397,6 +397,34 @@ impl Facts {
         key.is_some_and(|key| self.values.contains_key(&key))
     }
 
+    /// The relations that have to be the same everywhere: those that the rules spread, their partitions, and the views
+    /// that read nothing else.
+    fn wanted(&self, rules: &Rules) -> BTreeSet<&Place> {
+        let is_spread = |place: &&Place| {
+            let rule = rule_of(rules, &place.0, &place.1);
+            matches!(rule, Some(Rule::Sharded { .. } | Rule::Reference))
+        };
+        let has_no_rule = |place: &Place| rule_of(rules, &place.0, &place.1).is_none();
+        let mut wanted: BTreeSet<&Place> = self.relations().filter(is_spread).collect();
+        for _ in 0..DEPTH_MAX {
+            let parts = self.part_of.iter();
+            let parts = parts.filter(|(_, parent)| wanted.contains(parent));
+            let views = self.reads.iter();
+            let views = views.filter(|(_, read)| read.iter().all(|each| wanted.contains(each)));
+            let found = parts
+                .map(|(place, _)| place)
+                .chain(views.map(|(place, _)| place));
+            let found: Vec<&Place> = found
+                .filter(|place| !wanted.contains(place) && has_no_rule(place))
+                .collect();
+            if found.is_empty() {
+                break;
+            }
+            wanted.extend(found);
+        }
+        wanted
+    }
+
     fn relations(&self) -> impl Iterator<Item = &Place> {
         let tables = self.values.keys().filter(|key| key.kind == 0);
         tables.map(|key| &key.place)
@@ -415,13 +443,9 @@ pub fn differences(
         first,
         other,
         first_name,
-        rules,
     };
-    let wanted: BTreeSet<&Place> = first
-        .relations()
-        .chain(other.relations())
-        .filter(|place| comparison.counts(place, DEPTH_MAX))
-        .collect();
+    let mut wanted = first.wanted(rules);
+    wanted.extend(other.wanted(rules));
     let mut found = Vec::new();
     let keys: BTreeSet<&Key> = first.values.keys().chain(other.values.keys()).collect();
     for key in keys {
@@ -457,37 +481,9 @@ struct Comparison<'a> {
     first: &'a Facts,
     other: &'a Facts,
     first_name: &'a str,
-    rules: &'a Rules,
 }
 
 impl Comparison<'_> {
-    /// Whether the relation has to be the same everywhere.
-    fn counts(&self, place: &Place, depth: usize) -> bool {
-        match rule_of(self.rules, &place.0, &place.1) {
-            Some(Rule::Sharded { .. } | Rule::Reference) => return true,
-            Some(Rule::Single(_)) => return false,
-            None => {}
-        }
-        let Some(depth) = depth.checked_sub(1) else {
-            return false;
-        };
-        let whole = |facts: &Facts| {
-            facts
-                .part_of
-                .get(place)
-                .is_some_and(|parent| self.counts(parent, depth))
-        };
-        let view = |facts: &Facts| {
-            facts
-                .reads
-                .get(place)
-                .is_some_and(|read| read.iter().all(|each| self.counts(each, depth)))
-        };
-        [self.first, self.other]
-            .into_iter()
-            .any(|facts| whole(facts) || view(facts))
-    }
-
     /// A relation that only one of the two has, named like one that counts: a name without a schema may mean it there.
     fn shadow(&self, key: &Key, wanted: &BTreeSet<&Place>) -> Option<Difference> {
         if key.kind != 0

@@ -5,19 +5,21 @@
 //! the one that they were made after.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
 use crate::catalog::Catalog;
 use crate::names::DatabaseName;
-use crate::snapshot::{DatabaseSnapshot, Drift};
+use crate::snapshot::{DatabaseSnapshot, Drift, SnapshotError};
 use crate::telemetry::SchemaMetrics;
 
 #[derive(Debug)]
 pub struct Catalogue {
     catalog: RwLock<Option<Arc<Catalog>>>,
     drift: RwLock<Arc<[Drift]>>,
+    /// Shards that could not be asked at the last look; with an empty name, all of them.
+    lost: Mutex<BTreeSet<String>>,
     wanted: Notify,
     pub(super) metrics: SchemaMetrics,
 }
@@ -39,6 +41,7 @@ impl Catalogue {
         Self {
             catalog: RwLock::new(known.catalog.clone()),
             drift: RwLock::new(known.drift.as_slice().into()),
+            lost: Mutex::default(),
             wanted: Notify::new(),
             metrics,
         }
@@ -74,6 +77,15 @@ impl Catalogue {
         tell(database, &drift, &found);
         self.metrics.drift(labels(&found));
         *drift = found.into();
+    }
+
+    /// Says in the log which shards cannot be asked any more: once, however often somebody looks.
+    pub fn learn_losses(&self, database: &DatabaseName, lost: &[(&str, &SnapshotError)]) {
+        let mut known = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        for (shard, error) in lost.iter().filter(|(shard, _)| !known.contains(*shard)) {
+            tracing::warn!(%database, shard, %error, "the schemas could not be looked at");
+        }
+        *known = lost.iter().map(|(shard, _)| (*shard).to_owned()).collect();
     }
 
     /// A statement was planned after something that may be there by now, or mended.

@@ -149,13 +149,13 @@ impl Database {
             Ok(look) => look,
             Err(error) => {
                 metrics.looked(Looked::Failed);
-                tracing::warn!(database = %self.config.name, %error, "the schemas could not be looked at");
-                return;
+                let all = [("", &error)];
+                return self.catalogue.learn_losses(&self.config.name, &all);
             }
         };
-        for (shard, error) in &look.lost {
-            tracing::warn!(database = %self.config.name, %shard, %error, "the schema of a shard could not be looked at");
-        }
+        let lost = look.lost.iter();
+        let lost: Vec<_> = lost.map(|(shard, error)| (shard.as_str(), error)).collect();
+        self.catalogue.learn_losses(&self.config.name, &lost);
         let changed = look.news.is_some_and(|News { catalog, drift }| {
             self.catalogue.learn_drift(&self.config.name, drift);
             let version = self.catalogue.replace(catalog);

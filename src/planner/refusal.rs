@@ -393,7 +393,7 @@ numbers! {
         "its proof would take too long"
         "Split the statement.";
     75 RelationDiffers FEATURE_NOT_SUPPORTED
-        "a relation that is not the same on all shards"
+        "a relation that is not the same on all shards, or no longer fits its rule"
         "what is planned after one shard's schema may be wrong on another"
         "Mend the difference (`pgherd check --connect` tells all of them); pgherd notices by itself.";
     100 SecondShard FEATURE_NOT_SUPPORTED
