@@ -435,20 +435,21 @@ fn what_need_not_be_the_same_is_no_difference() {
         "reads public v public notes",
     ];
     assert_eq!(told(&view, &[]), [""; 0]);
-    let mut view = view.to_vec();
-    view[2] = "reads public v public orders";
+    let orders = [TABLE, view[0], view[1], "reads public v public orders"];
     assert_eq!(
-        told(&view, &[]),
+        told(&orders, &[TABLE]),
         ["!table public.v: it is missing; s0 has it"]
     );
-    // a partition of what is named
-    let part = [
-        "table public old - a_table",
-        "part_of public old public parts",
-    ];
+    // a partition of what is named, and what reads it
+    let parts = "table public parts - a_partitioned_table";
+    let part = "table public old - a_table";
+    let line = "!table public.old: it is missing; s0 has it";
+    let there = [parts, part, "part_of public old public parts"];
+    assert_eq!(told(&there, &[parts]), [line]);
+    let read = [&there[..], &[view[0], view[1], "reads public v public old"]].concat();
     assert_eq!(
-        told(&part, &[]),
-        ["!table public.old: it is missing; s0 has it"]
+        told(&read, &there),
+        ["!table public.v: it is missing; s0 has it"]
     );
     // what a missing table has is missing too, which is said once
     let full = [

@@ -125,7 +125,7 @@ CREATE VIEW names_of_all AS SELECT customer_id, name FROM customers UNION ALL SE
 CREATE VIEW ranked_orders AS SELECT customer_id, order_id, rank() OVER (ORDER BY total) AS place FROM orders;
 CREATE VIEW european AS SELECT code, name FROM countries WHERE continent = 'Europe';
 CREATE VIEW themes AS SELECT value FROM app_settings WHERE key = 'theme';
-CREATE VIEW table_names AS SELECT relname FROM pg_class WHERE relkind = 'r';
+CREATE VIEW table_names AS SELECT relname FROM pg_class WHERE relnatts > 900;
 CREATE VIEW joined_oddly AS SELECT j.customer_id FROM (orders o JOIN customers c USING (customer_id)) j;
 CREATE MATERIALIZED VIEW country_names AS SELECT code, name FROM countries;
 CREATE SEQUENCE ticket_numbers;

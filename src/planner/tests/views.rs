@@ -100,6 +100,10 @@ fn a_view_keeps_to_itself() {
             S2,
         ),
         (
+            "WITH pg_class AS (SELECT 'x' AS relname) SELECT * FROM table_names",
+            AUTHORITATIVE,
+        ),
+        (
             "WITH order_view AS (SELECT 42 AS cid) SELECT * FROM order_view WHERE cid = 42",
             ANY,
         ),
