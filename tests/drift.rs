@@ -215,6 +215,33 @@ fn a_prepared_statement_is_planned_again_when_its_view_has_changed() {
     }
 }
 
+#[test]
+fn a_shard_that_cannot_be_asked_is_told_of_once() {
+    let servers = support::servers_with("asked", 2);
+    let name = database(servers.all(), "asked", SCHEMA);
+    let tables = format!("[databases.{name}.tables.orders]\nkey = \"customer_id\"\n");
+    let config = Proxy::config(&name, servers.all(), &tables)
+        .replace("workers = 2", "workers = 2\ncatalog_refresh = \"50ms\"");
+    let proxy = Proxy::start_with(&config, init);
+    let shards = Shards { proxy, name };
+    servers.all()[1].stop();
+    let told = || shards.proxy.log().matches("could not be looked at").count();
+    until("the loss is told", || told() > 0);
+    let looks = || -> u64 {
+        let looks = shards.metric("pgherd_catalog_looks_total", ",result=\"unchanged\"");
+        looks.unwrap_or_default().parse().unwrap_or(0)
+    };
+    let before = looks();
+    until("it is looked at again", || looks() >= before + 2);
+    assert_eq!(told(), 1, "{}", shards.proxy.log());
+    // What the other shard says is learned all the same.
+    let text = "ALTER TABLE orders ADD more int";
+    sql(&servers.all()[0], &shards.name, text);
+    until("the change is known", || {
+        shards.metric("pgherd_catalog_version", "").as_deref() == Some("2")
+    });
+}
+
 // ── what is found ───────────────────────────────────────────────────────────────────────────────────────────────
 
 /// DDL on the second shard, the line that tells of it, and whether it makes statements wrong.
