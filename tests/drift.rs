@@ -15,6 +15,7 @@ mod support;
 use std::sync::Arc;
 
 use herd::{Herd, config_of, sharded};
+use pgherd::catalog::Resolved;
 use pgherd::config::TableRule;
 use pgherd::error::Severity;
 use pgherd::names::ShardId;
@@ -461,6 +462,54 @@ async fn constraints_and_identities_without_the_sharding_key_are_warned_of() {
         .iter()
         .filter(|finding| finding.path.contains("public.lines"));
     assert_eq!(of_lines.count(), 2, "{findings:#?}");
+}
+
+/// Rows stay where the old type's hash has put them, so nothing is found by the new one's.
+#[tokio::test]
+async fn a_key_that_hashes_otherwise_now_is_refused() {
+    let herd = Herd::of("rekeyed", 2);
+    herd.everywhere(
+        "CREATE TABLE public.orders (customer_id int8); CREATE TABLE public.lines (customer_id int8)",
+    )
+    .await;
+    let database = herd.with_tables(&[
+        ("orders", sharded("customer_id")),
+        ("lines", sharded("customer_id")),
+    ]);
+    write_placement(&database, false).await.unwrap();
+    let known = load_database(&database).await.unwrap();
+    let mut watch = Watch::new(&known).unwrap().unwrap();
+    for (ddl, orders_are_broken) in [
+        ("SELECT 1", false),
+        (
+            "ALTER TABLE public.orders ALTER customer_id TYPE int4",
+            false,
+        ),
+        (
+            "ALTER TABLE public.orders ALTER customer_id TYPE text",
+            true,
+        ),
+        (
+            "ALTER TABLE public.orders ALTER customer_id TYPE int8 USING customer_id::int8",
+            false,
+        ),
+        (
+            "ALTER TABLE public.orders RENAME customer_id TO client_id",
+            true,
+        ),
+    ] {
+        herd.everywhere(ddl).await;
+        let catalog = watch.look().await.unwrap().news.map(|news| news.catalog);
+        let is_broken = |name| match &catalog {
+            Some(catalog) => match catalog.resolve(Some("public"), name) {
+                Resolved::Relation(relation) => catalog.broken(&relation).is_some(),
+                other => panic!("{other:?}"),
+            },
+            None => false,
+        };
+        assert_eq!(is_broken("orders"), orders_are_broken, "{ddl}");
+        assert!(!is_broken("lines"), "{ddl}");
+    }
 }
 
 /// A server that is down does not keep the others' changes from being learned.

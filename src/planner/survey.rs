@@ -16,6 +16,8 @@ mod writes;
 pub(super) use expressions::names_a_moment;
 use std::ops::Range;
 use std::sync::Arc;
+#[cfg(test)]
+pub(super) use views::VIEWS_MAX;
 
 use super::proof::{Node, Proof};
 use super::refusal::{Number, Refusal};

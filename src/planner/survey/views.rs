@@ -9,7 +9,7 @@ use crate::planner::refusal::{Number, Refusal};
 use crate::planner::scope::{Output, Outputs};
 
 /// Views inside of views that are looked into.
-const DEPTH_MAX: usize = 16;
+pub const VIEWS_MAX: usize = 16;
 
 impl Survey<'_> {
     pub(super) fn view(&mut self, relation: &Relation) -> Surveyed<Outputs> {
@@ -17,7 +17,7 @@ impl Survey<'_> {
             let about = format!("{}, {why}", relation.full_name());
             Err(Refusal::about(Number::View, about))
         };
-        if self.views >= DEPTH_MAX {
+        if self.views >= VIEWS_MAX {
             return refuse("which stands in too many other views");
         }
         let Some(query) = relation.view.as_ref().and_then(|view| view.query()) else {

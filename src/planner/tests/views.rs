@@ -1,11 +1,14 @@
 //! Views, which are looked into, and partitioned tables, whose partitions have their rule.
 
+use super::properties::deep;
 use super::{
-    ANY, AUTHORITATIVE, BY_1, CATALOG, EVERY, PLACEMENT, RULES, S0, S1, S2, check, rows, rules,
+    ANY, AUTHORITATIVE, BY_1, CATALOG, EVERY, PLACEMENT, RULES, S0, S1, S2, check, knowledge, rows,
+    rules,
 };
 use crate::catalog::{Catalog, Facts, differences};
+use crate::planner::survey::VIEWS_MAX;
 use crate::planner::{Knowledge, Number, plan};
-use crate::sql::understand;
+use crate::sql::{STACK_BYTES, understand};
 
 #[test]
 fn a_view_needs_the_shard_that_its_query_needs() {
@@ -252,4 +255,33 @@ fn a_relation_about_which_shards_differ_is_refused_until_it_is_mended() {
     // … or is missing there, which the server says itself
     let missing = [table("measurements")];
     assert_eq!(refused(&drifted(&first, &missing), measured), None);
+}
+
+/// A view is surveyed inside of the survey of what reads it, and parsed there at the first time: half of the stack is
+/// left for the parser.
+#[test]
+fn as_many_views_as_are_looked_into_fit_the_stack() {
+    let on_stack_of = |bytes: usize, work: Box<dyn FnOnce() + Send>| {
+        let thread = std::thread::Builder::new().stack_size(bytes);
+        thread.spawn(work).unwrap().join().unwrap();
+    };
+    let (sender, parsed) = std::sync::mpsc::channel();
+    let understand_all = move || {
+        for n in [20, 24, 62] {
+            for (name, sql) in deep(n) {
+                if let Ok(statement) = understand(&sql) {
+                    sender.send((name, statement)).unwrap();
+                }
+            }
+        }
+    };
+    on_stack_of(STACK_BYTES, Box::new(understand_all));
+    let statements: Vec<_> = parsed.into_iter().collect();
+    assert!(statements.len() > 20, "{}", statements.len());
+    let plan_all = move || {
+        for (_, statement) in &statements {
+            let _ = plan(statement, &knowledge());
+        }
+    };
+    on_stack_of(STACK_BYTES / 2 / VIEWS_MAX, Box::new(plan_all));
 }
