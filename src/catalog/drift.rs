@@ -320,6 +320,8 @@ pub struct Difference {
     pub remedy: &'static str,
     /// The relation on which statements are refused until it is mended.
     pub breaks: Option<(String, String)>,
+    /// Schema and name of a function that is not the same.
+    pub function: Option<(String, String)>,
 }
 
 impl Facts {
@@ -504,6 +506,7 @@ impl Comparison<'_> {
             ),
             remedy: "rename one of them, or make the other one everywhere",
             breaks: Some((*meant).clone()),
+            function: None,
         })
     }
 
@@ -539,6 +542,10 @@ impl Comparison<'_> {
             what,
             remedy: kind.remedy,
             breaks: breaks.then(|| self.broken(&key.place, values)),
+            function: (kind.name == "function").then(|| {
+                let name = key.detail.split('(').next().unwrap_or_default();
+                (key.place.0.clone(), name.to_owned())
+            }),
         })
     }
 

@@ -159,6 +159,13 @@ impl Catalog {
             );
             self.break_relation(schema, name, why);
         }
+        if let Some((schema, name)) = &difference.function {
+            let overloads = self.functions.get_mut(name.as_str()).into_iter().flatten();
+            for function in overloads.filter(|function| function.schema == *schema) {
+                // two bodies may give two answers for the same arguments
+                function.volatility = Volatility::Volatile;
+            }
+        }
         self.paths_differ |= difference.object == "setting search_path";
     }
 

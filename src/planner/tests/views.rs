@@ -257,6 +257,33 @@ fn a_relation_about_which_shards_differ_is_refused_until_it_is_mended() {
     assert_eq!(refused(&drifted(&first, &missing), measured), None);
 }
 
+#[test]
+fn a_function_about_which_shards_differ_runs_on_one_of_them_only() {
+    let function = |volatility| {
+        [
+            "function",
+            "public",
+            "",
+            "cents(amount numeric)",
+            volatility,
+        ]
+    };
+    let catalog = drifted(&[function("immutable, a")], &[function("immutable, b")]);
+    let knowledge = Knowledge {
+        catalog: &catalog,
+        placement: &PLACEMENT,
+    };
+    check(&[("SELECT cents(total) FROM orders", EVERY)]);
+    let refused = |sql: &str| {
+        let planned = plan(&understand(sql).unwrap(), &knowledge);
+        planned.err().map(|refusal| refusal.number)
+    };
+    let over_all = refused("SELECT cents(total) FROM orders");
+    assert_eq!(over_all, Some(Number::UserFunction));
+    let by_key = refused("SELECT cents(total) FROM orders WHERE customer_id = 42");
+    assert_eq!(by_key, None);
+}
+
 /// A view is surveyed inside of the survey of what reads it, and parsed there at the first time: half of the stack is
 /// left for the parser.
 #[test]
