@@ -143,6 +143,31 @@ fn a_difference_is_told_refused_where_it_would_be_wrong_and_gone_when_it_is_mend
 }
 
 #[test]
+fn shards_that_write_values_in_different_ways_are_not_read() {
+    let shards = serve("written", "50ms");
+    let mut client = shards.client();
+    let by_key = "SELECT note FROM orders WHERE customer_id = 1";
+    client.query(by_key).ok();
+    let set = |what: &str| {
+        shards.shard(1, &format!("ALTER DATABASE {} {what}", shards.name));
+    };
+    for (change, undo) in [
+        ("SET TimeZone = 'Asia/Tokyo'", "RESET TimeZone"),
+        ("SET DateStyle = 'German'", "RESET DateStyle"),
+    ] {
+        set(change);
+        until("the setting is refused", || {
+            number(&client.query(by_key)).as_deref() == Some("PGH076")
+        });
+        client.query("SELECT now()").ok();
+        set(undo);
+        until("the setting is as it was", || {
+            number(&client.query(by_key)).is_none()
+        });
+    }
+}
+
+#[test]
 fn a_table_that_was_made_later_is_known_as_soon_as_somebody_asks_for_it() {
     // Only when a statement names it: the timer is off.
     let shards = serve("later", "0");
@@ -245,7 +270,7 @@ fn a_shard_that_cannot_be_asked_is_told_of_once() {
 
 // ── what is found ───────────────────────────────────────────────────────────────────────────────────────────────
 
-/// DDL on the second shard, the line that tells of it, and whether it makes statements wrong.
+/// DDL on the second shard, the line that tells of it, and whether statements are refused for it.
 const DIFFERENCES: &[(&str, &str, bool)] = &[
     (
         "CREATE OR REPLACE VIEW notes AS SELECT customer_id, 'x'::text AS note FROM orders",
@@ -328,6 +353,11 @@ const DIFFERENCES: &[(&str, &str, bool)] = &[
         false,
     ),
     (
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE shop IN DATABASE %I SET bytea_output = escape', current_database()); END $$",
+        "role setting shop.bytea_output: s0 does not have it",
+        true,
+    ),
+    (
         "CREATE SCHEMA mia; CREATE TABLE mia.orders ()",
         "table mia.orders: it is only here, and public.orders is called like it",
         true,
@@ -388,7 +418,8 @@ async fn every_kind_of_difference_is_found() {
             .find(|each| each.to_string().contains(&format!(", {line}")));
         let found = found.unwrap_or_else(|| panic!("{ddl}\n{line}\n{drift:#?}"));
         assert_eq!(found.shard.as_str(), "s1");
-        assert_eq!(found.difference.breaks.is_some(), *breaks, "{ddl}");
+        let refuses = found.difference.breaks.is_some() || found.difference.setting.is_some();
+        assert_eq!(refuses, *breaks, "{ddl}");
     }
 
     // The same, as an operator sees it.

@@ -172,6 +172,14 @@ SELECT 'setting', '', '', s.name, s.reset_val FROM pg_catalog.pg_settings s WHER
  'array_nulls', 'bytea_output', 'default_text_search_config', 'extra_float_digits', 'integer_datetimes', 'lc_monetary', 'lc_numeric', \
  'lc_time', 'quote_all_identifiers', 'search_path', 'standard_conforming_strings', 'timezone_abbreviations', 'transform_null_equals', \
  'xmlbinary', 'xmloption') \
+UNION ALL SELECT 'role setting', '', '', pg_catalog.concat(r.rolname, '.', pg_catalog.split_part(c.entry, '=', 1)), \
+  pg_catalog.substr(c.entry, pg_catalog.strpos(c.entry, '=') + 1) \
+ FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, pg_catalog.unnest(s.setconfig) c(entry) \
+ WHERE (s.setdatabase = 0 OR s.setdatabase = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())) \
+ AND pg_catalog.lower(pg_catalog.split_part(c.entry, '=', 1)) IN ('datestyle', 'intervalstyle', 'timezone', \
+ 'array_nulls', 'bytea_output', 'default_text_search_config', 'extra_float_digits', 'integer_datetimes', 'lc_monetary', 'lc_numeric', \
+ 'lc_time', 'quote_all_identifiers', 'search_path', 'standard_conforming_strings', 'timezone_abbreviations', 'transform_null_equals', \
+ 'xmlbinary', 'xmloption') \
 UNION ALL SELECT 'encoding', '', '', '', pg_catalog.current_setting('server_encoding') \
 UNION ALL SELECT 'version', '', '', '', (pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000)::pg_catalog.text \
 UNION ALL SELECT 'collation', '', '', 'of the database', pg_catalog.concat_ws(', ', coalesce(d.j ->> 'datlocprovider', 'c'), d.j ->> 'datcollate', \
@@ -259,6 +267,12 @@ pub const DRIFT_KINDS: &[DriftKind] = &[
     ),
     kind("setting", false, false, SAME_SETTING),
     kind(
+        "role setting",
+        false,
+        false,
+        "run the same ALTER ROLE … SET there",
+    ),
+    kind(
         "encoding",
         false,
         false,
@@ -322,6 +336,8 @@ pub struct Difference {
     pub breaks: Option<(String, String)>,
     /// Schema and name of a function that is not the same.
     pub function: Option<(String, String)>,
+    /// The name of a setting, of the database or of a role, that changes what texts or values mean.
+    pub setting: Option<String>,
 }
 
 impl Facts {
@@ -507,6 +523,7 @@ impl Comparison<'_> {
             remedy: "rename one of them, or make the other one everywhere",
             breaks: Some((*meant).clone()),
             function: None,
+            setting: None,
         })
     }
 
@@ -542,6 +559,10 @@ impl Comparison<'_> {
             what,
             remedy: kind.remedy,
             breaks: breaks.then(|| self.broken(&key.place, values)),
+            setting: kind.name.ends_with("setting").then(|| {
+                let name = key.detail.rsplit('.').next().unwrap_or_default();
+                name.to_ascii_lowercase()
+            }),
             function: (kind.name == "function").then(|| {
                 let name = key.detail.split('(').next().unwrap_or_default();
                 (key.place.0.clone(), name.to_owned())

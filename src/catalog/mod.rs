@@ -53,6 +53,7 @@ pub struct Catalog {
     broken: BTreeMap<(Arc<str>, Arc<str>), String>,
     /// The search path is not the same on every shard.
     paths_differ: bool,
+    settings_differ: Option<String>,
 }
 
 /// All functions of one name in one schema, taken together at their worst.
@@ -150,6 +151,11 @@ impl Catalog {
         self.broken.get(&place).map(String::as_str)
     }
 
+    /// Which setting makes shards write or read values in different ways, if one does.
+    pub fn settings_differ(&self) -> Option<&str> {
+        self.settings_differ.as_deref()
+    }
+
     /// What differs between the authoritative shard and this one.
     pub fn note_difference(&mut self, shard: &str, difference: &Difference) {
         if let Some((schema, name)) = &difference.breaks {
@@ -166,7 +172,18 @@ impl Catalog {
                 function.volatility = Volatility::Volatile;
             }
         }
-        self.paths_differ |= difference.object == "setting search_path";
+        match difference.setting.as_deref() {
+            None => {}
+            // It only changes which table a name means.
+            Some("search_path") => self.paths_differ = true,
+            Some(_) => {
+                let why = format!(
+                    "on shard {shard}, {}: {}",
+                    difference.object, difference.what
+                );
+                self.settings_differ.get_or_insert(why);
+            }
+        }
     }
 
     /// What a relation's name means.

@@ -396,6 +396,10 @@ numbers! {
         "a relation that is not the same on all shards, or no longer fits its rule"
         "what is planned after one shard's schema may be wrong on another"
         "Mend the difference (`pgherd check --connect` tells all of them); pgherd notices by itself.";
+    76 SettingsDiffer FEATURE_NOT_SUPPORTED
+        "a statement on shards whose settings differ"
+        "each of them would write values, or read them, in another way"
+        "Set them alike on all shards (`pgherd check --connect` tells which); pgherd notices by itself.";
     100 SecondShard FEATURE_NOT_SUPPORTED
         "a second shard in one transaction"
         "the transaction stands on another shard, and two shards are not committed together yet"

@@ -125,7 +125,11 @@ impl Narrowed {
 pub(super) fn survey(statement: &Statement, knowledge: &Knowledge<'_>) -> Surveyed<Facts> {
     let mut survey = Survey {
         knowledge,
-        facts: Facts::default(),
+        facts: Facts {
+            // A copy that is on every shard is read on one that always answers alike.
+            reads_server: knowledge.catalog.settings_differ().is_some(),
+            ..Facts::default()
+        },
         ctes: Vec::new(),
         met: Met::default(),
         entries: 0,

@@ -22,7 +22,11 @@ pub(super) async fn of_schemas(database: &Database) -> Result<Vec<Finding>, Snap
     let mut findings = Vec::new();
     for found in drift::compare(database, facts.iter().map(Option::as_ref), &rules) {
         let difference = found.difference;
-        let severity = if difference.breaks.is_some() {
+        let refuses = difference
+            .setting
+            .as_ref()
+            .is_some_and(|name| name != "search_path");
+        let severity = if difference.breaks.is_some() || refuses {
             Severity::Error
         } else {
             Severity::Warning

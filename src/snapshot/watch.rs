@@ -80,6 +80,8 @@ impl Watch {
         if changed.is_empty() {
             return Ok(look);
         }
+        // A connection keeps the settings of databases and roles with which it began.
+        self.controls = controls(&self.database, ControlLimits::default())?;
         let controls: Vec<Control> = changed
             .iter()
             .filter_map(|(index, _)| self.controls.get(*index).cloned())

@@ -57,7 +57,7 @@ impl Shape {
             Ok(Work::Command | Work::Empty) => false,
             Err(refusal) => matches!(
                 refusal.number,
-                Number::TableMissing | Number::RelationDiffers
+                Number::TableMissing | Number::RelationDiffers | Number::SettingsDiffer
             ),
         }
     }

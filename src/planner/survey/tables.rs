@@ -104,6 +104,12 @@ impl Survey<'_> {
 
     /// Notes one occurrence of a table; it is a node where it is sharded.
     pub(super) fn occurrence(&mut self, relation: &Arc<Relation>) -> Surveyed<Option<Node>> {
+        let differ = self.knowledge.catalog.settings_differ();
+        if let (Standing::Sharded(_) | Standing::Single(_), Some(why)) =
+            (&relation.standing, differ)
+        {
+            return Err(Refusal::about(Number::SettingsDiffer, why));
+        }
         match &relation.standing {
             Standing::Sharded(_) => self.node(relation).map(Some),
             Standing::Reference => {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::catalog::{Catalog, Facts, differences};
 use crate::planner::survey::VIEWS_MAX;
-use crate::planner::{Knowledge, Number, plan};
+use crate::planner::{Knowledge, Number, Route, plan};
 use crate::sql::{STACK_BYTES, understand};
 
 #[test]
@@ -282,6 +282,50 @@ fn a_function_about_which_shards_differ_runs_on_one_of_them_only() {
     assert_eq!(over_all, Some(Number::UserFunction));
     let by_key = refused("SELECT cents(total) FROM orders WHERE customer_id = 42");
     assert_eq!(by_key, None);
+}
+
+#[test]
+fn where_settings_differ_no_shard_but_the_authoritative_one_is_read() {
+    let setting = |name, value| ["setting", "", "", name, value];
+    for (first, other) in [
+        (
+            vec![setting("TimeZone", "UTC")],
+            vec![setting("TimeZone", "CET")],
+        ),
+        (
+            vec![],
+            vec![["role setting", "", "", "app.datestyle", "German"]],
+        ),
+    ] {
+        let catalog = drifted(&first, &other);
+        let knowledge = Knowledge {
+            catalog: &catalog,
+            placement: &PLACEMENT,
+        };
+        let planned = |sql: &str| {
+            let planned = plan(&understand(sql).unwrap(), &knowledge);
+            planned
+                .map(|plan| plan.route)
+                .map_err(|refusal| refusal.number)
+        };
+        for sql in [
+            "SELECT * FROM orders WHERE customer_id = 42",
+            "SELECT * FROM orders",
+            "SELECT * FROM app_settings",
+            "DELETE FROM orders WHERE customer_id = 42",
+        ] {
+            assert_eq!(planned(sql), Err(Number::SettingsDiffer), "{sql}");
+        }
+        for sql in ["SELECT now()", "SELECT * FROM countries"] {
+            assert_eq!(planned(sql), Ok(Route::Authoritative), "{sql}");
+        }
+    }
+    // which table a name means is all that it changes
+    let catalog = drifted(
+        &[setting("search_path", "a")],
+        &[setting("search_path", "b")],
+    );
+    assert_eq!(catalog.settings_differ(), None);
 }
 
 /// A view is surveyed inside of the survey of what reads it, and parsed there at the first time: half of the stack is
