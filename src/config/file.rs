@@ -38,6 +38,7 @@ pub(super) struct Proxy {
     pub server_logins_max: Option<u32>,
     pub memory_max: Option<String>,
     pub dns_interval: Option<String>,
+    pub catalog_refresh: Option<String>,
     pub ignore_startup_parameters: Option<Vec<String>>,
     pub admin_users: Option<Vec<String>>,
     pub login_timeout: Option<String>,

@@ -97,6 +97,7 @@ const PROXY: &[Field] = &[
     count("server_logins_max", 1, CONNECT_PARALLELISM_MAX),
     leaf("memory_max", Kind::Text),
     leaf("dns_interval", Kind::Duration),
+    leaf("catalog_refresh", Kind::Duration),
     leaf("ignore_startup_parameters", Kind::Texts),
     leaf("admin_users", Kind::Texts),
     leaf("login_timeout", Kind::Duration),

@@ -169,6 +169,7 @@ pub fn config_of(databases: &[Arc<Database>]) -> Config {
             server_logins_max: NonZeroU32::MIN,
             memory_max: MemoryMax::Off,
             dns_interval: Duration::ZERO,
+            catalog_refresh: Duration::ZERO,
             ignore_startup_parameters: BTreeSet::new(),
             admin_users: Vec::new(),
             login_timeout: Duration::from_secs(5),
