@@ -393,13 +393,13 @@ numbers! {
         "its proof would take too long"
         "Split the statement.";
     100 SecondShard FEATURE_NOT_SUPPORTED
-        "a second shard in one transaction"
-        "the transaction stands on another shard, and two shards are not committed together yet"
-        "Keep one transaction to one value of the sharding key, or use two transactions.";
+        "a write on a second shard in one transaction"
+        "the transaction has written on another shard, and two shards are not committed together yet"
+        "Keep the writes of one transaction to one value of the sharding key, or use two transactions.";
     101 ScatterInTransaction FEATURE_NOT_SUPPORTED
-        "a statement over several shards inside a transaction"
-        "it would need a second shard in the transaction"
-        "Run it outside of the transaction, or add a condition on the sharding key.";
+        "a statement over several shards in a transaction that is REPEATABLE READ or SERIALIZABLE"
+        "there is no moment that is the same on all shards"
+        "Use READ COMMITTED, run it outside of the transaction, or add a condition on the sharding key.";
     102 ManyStatements FEATURE_NOT_SUPPORTED
         "several statements in one query string on a sharded database"
         "they are one transaction, and may need several shards"
@@ -453,9 +453,9 @@ numbers! {
         "keys are hashed in the encoding of the server"
         "Set client_encoding to UTF8.";
     115 CatalogElsewhere FEATURE_NOT_SUPPORTED
-        "system catalogues in a transaction that stands on another shard"
-        "catalogues are read on the authoritative shard only"
-        "Read them outside of the transaction.";
+        "the first shard, which has the catalogues, in a REPEATABLE READ or SERIALIZABLE transaction of another shard"
+        "there is no moment that is the same on both shards"
+        "Use READ COMMITTED, or read them outside of the transaction.";
     116 PortalOverShards FEATURE_NOT_SUPPORTED
         "a row limit of a portal over several shards"
         "a suspended portal belongs to one server"
@@ -468,4 +468,12 @@ numbers! {
         "this command on a sharded database"
         "it acts on one server, or what it touches cannot be seen"
         "Run it on every shard that needs it over direct connections.";
+    125 ShardsOfSnapshot FEATURE_NOT_SUPPORTED
+        "a second shard in a transaction that is REPEATABLE READ or SERIALIZABLE"
+        "there is no moment that is the same on both shards"
+        "Use READ COMMITTED, or keep the transaction to one value of the sharding key.";
+    126 StepsUntold FEATURE_NOT_SUPPORTED
+        "a second shard in a transaction of which pgherd does not know how it came to where it is"
+        "it has more than 1000 savepoints and settings, or was begun in a query string with other commands"
+        "Send BEGIN, SAVEPOINT and SET LOCAL one by one, or release savepoints that are not needed.";
 }

@@ -41,6 +41,8 @@ pub enum Expect {
     /// Describe of ours: the statement must be what a client was told.
     Promised(Description),
     Execute,
+    /// Execute of a command that the session keeps account of, once it has succeeded.
+    CountedExecute,
     Close,
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.

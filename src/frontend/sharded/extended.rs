@@ -169,7 +169,8 @@ impl Session {
             self.refuses_without_server(prepared.text())?;
         }
         // One that is on the server is the server's to refuse.
-        let ours = |portal: &Portal| !matches!(portal.run, Run::Held);
+        let held = self.held.as_ref().map(|held| held.shard);
+        let ours = |portal: &Portal| !matches!(portal.run, Run::On(shard) if held == Some(shard));
         if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(ours) {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
@@ -224,11 +225,15 @@ impl Session {
         // A failed transaction takes nothing but its end, and says so itself.
         let place = match &self.held {
             Some(held) if self.is_in_failed_block() => Place::Shard(held.shard),
-            _ => self.place(target, shape(prepared)?.shows)?,
+            _ => self.place(target, shape(prepared)?.shows, plan.effect)?,
         };
+        let on = |portal: &Portal| matches!(portal.run, Run::On(on) if place != Place::Shard(on));
+        if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(on) {
+            return Err(SessionError::PortalExists(lossy(names.portal)).into());
+        }
         match place {
             Place::Every => {
-                if !self.leave_shard(plan.effect).await? {
+                if !self.is_in_block() && !self.leave_shard(plan.effect).await? {
                     return Ok(None);
                 }
                 self.answer_static(encode::BIND_COMPLETE);
@@ -248,7 +253,7 @@ impl Session {
                 }
                 let unnamed = names.statement.is_empty() && is_fresh;
                 self.bind_on_held(prepared, names, unnamed);
-                Ok(Some(Run::Held))
+                Ok(Some(Run::On(shard)))
             }
         }
     }
@@ -345,13 +350,16 @@ impl Session {
 
     pub(super) fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         if let Named::Portal(name) = decode::named(b'C', frame.body)? {
-            let on_server = match self.sharded.portals.remove(name) {
-                Some(portal) => matches!(portal.run, Run::Held),
-                None => false,
-            };
-            if !on_server {
-                self.answer_static(encode::CLOSE_COMPLETE);
-                return Ok(());
+            let held = self.held.as_ref().map(|held| held.shard);
+            match self.sharded.portals.remove(name).map(|portal| portal.run) {
+                Some(Run::On(shard)) if held == Some(shard) => {}
+                run => {
+                    if let Some(Run::On(shard)) = run {
+                        self.send_to_parked(shard, frame.whole, Expect::HiddenClose);
+                    }
+                    self.answer_static(encode::CLOSE_COMPLETE);
+                    return Ok(());
+                }
             }
         }
         self.close(frame)
@@ -361,18 +369,23 @@ impl Session {
     pub(super) fn execute_held(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
         let execute = decode::execute(frame.body).ok()?;
         let portal = self.sharded.portals.get(execute.portal)?;
-        if !matches!(portal.run, Run::Held) {
-            return None;
+        match portal.run {
+            Run::On(shard) if self.held.as_ref().is_none_or(|held| held.shard == shard) => {}
+            _ => return None,
         }
         self.count_statement();
-        if let Some(held) = &mut self.held {
-            held.server.outbox().extend_from_slice(frame.whole);
-        }
-        self.expect(Expect::Execute);
+        self.send_to_held(frame.whole, Expect::Execute);
         Some(Ok(()))
     }
 
-    /// Execute of a portal that no server has yet.
+    fn send_to_held(&mut self, message: &[u8], expect: Expect) {
+        if let Some(held) = &mut self.held {
+            held.server.outbox().extend_from_slice(message);
+        }
+        self.expect(expect);
+    }
+
+    /// Execute of a portal that no server has yet, or another server of the transaction than the held one.
     pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let execute = decode::execute(frame.body)?;
         self.count_statement();
@@ -384,7 +397,7 @@ impl Session {
             return Err(Refusal::new(Number::PortalOverShards).into());
         }
         let after = match portal.run {
-            Run::Held => Run::Held,
+            Run::On(shard) => Run::On(shard),
             Run::Scatter(_) | Run::Drained => Run::Drained,
             Run::Command | Run::Done => Run::Done,
             Run::Empty => Run::Empty,
@@ -397,10 +410,15 @@ impl Session {
                 self.answer(answer);
                 Ok(())
             }
-            Run::Held => Err(SessionError::Internal("this is executed at once").into()),
+            Run::On(shard) => {
+                if self.stand_on(shard, Effect::Read).await? {
+                    self.send_to_held(frame.whole, Expect::Execute);
+                }
+                Ok(())
+            }
             Run::Scatter(bind) => {
                 // Statements between Bind and Execute may have moved the session.
-                if !self.leave_shard(Effect::Read).await? {
+                if !self.is_in_block() && !self.leave_shard(Effect::Read).await? {
                     return Ok(());
                 }
                 let rows = self.scatter_bound(&prepared, &bind).await?;

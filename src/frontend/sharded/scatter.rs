@@ -58,6 +58,9 @@ impl Session {
         doubted: Option<(&Prepared, &Description)>,
         put: impl Fn(&mut Server, bool),
     ) -> Result<u64, Trouble> {
+        if self.is_in_block() || !self.transaction.is_idle() {
+            return self.scatter_inside(doubted, put).await;
+        }
         let mut borrowed = self.borrow_every().await?;
         if let Some((prepared, description)) = doubted
             && let Err(trouble) = self

@@ -3,6 +3,7 @@
 use super::AUTHORITATIVE;
 use super::extended::{shape, work};
 use super::plans::Work;
+use super::spread::Message;
 use super::standing::Place;
 use crate::backend::replies::Expect;
 use crate::frontend::session::Session;
@@ -42,7 +43,7 @@ impl Session {
             if !scan::is_single(text, true) {
                 return Err(Refusal::new(Number::ManyStatements).into());
             }
-            return self.forward_query(frame, AUTHORITATIVE, Effect::Read).await;
+            return self.command_inside(Message::Query(frame), text).await;
         }
         if let Some(plan) = self.database.plan_like(text)? {
             return self.run_simple(frame, &plan, false).await;
@@ -59,6 +60,10 @@ impl Session {
                     self.client.outbox().extend_from_slice(&answer);
                     self.ready();
                     Ok(())
+                }
+                None if self.is_in_block() => {
+                    self.command_inside(Message::Query(frame), prepared.text())
+                        .await
                 }
                 None => self.forward_query(frame, AUTHORITATIVE, Effect::Read).await,
             },
@@ -77,7 +82,7 @@ impl Session {
         shows: bool,
     ) -> Result<(), Trouble> {
         let target = plan.target(self.database.placement()?, &())?;
-        match self.place(target, shows)? {
+        match self.place(target, shows, plan.effect)? {
             Place::Shard(shard) => self.forward_query(frame, shard, plan.effect).await,
             Place::Every => {
                 let rows = self.scatter_query(frame.whole).await?;
@@ -108,7 +113,7 @@ impl Session {
     }
 
     /// ReadyForQuery, where no server says it.
-    fn ready(&mut self) {
+    pub(super) fn ready(&mut self) {
         let status = self.held.as_ref().map_or_else(
             || self.transaction.status(),
             |held| held.server.replies.status,
