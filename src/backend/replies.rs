@@ -194,7 +194,7 @@ impl Replies {
         let shown = |expect: &&Expect| {
             matches!(
                 expect,
-                Expect::Query | Expect::Sync | Expect::PoisonQuery(_)
+                Expect::Query | Expect::QueryInString | Expect::Sync | Expect::PoisonQuery(_)
             )
         };
         let restores = usize::from(self.expected.front() == Some(&Expect::Restore));
@@ -647,9 +647,11 @@ impl Replies {
         }
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::Settings | Expect::Part { .. } | Expect::HiddenSync => {
-                Some(Verdict::Hide)
-            }
+            Expect::QueryInString
+            | Expect::HiddenQuery
+            | Expect::Settings
+            | Expect::Part { .. }
+            | Expect::HiddenSync => Some(Verdict::Hide),
             _ => None,
         })
     }

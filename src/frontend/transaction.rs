@@ -92,6 +92,7 @@ impl Begun {
             index += 1;
             index <= at || !matches!(step, Step::Savepoint(_))
         });
+        self.sure = self.steps.len();
         true
     }
 
@@ -100,6 +101,7 @@ impl Begun {
         let found = self.position(name);
         if let Some(at) = found {
             self.steps.truncate(at + 1);
+            self.sure = self.steps.len();
         }
         found.is_some()
     }

@@ -401,8 +401,8 @@ numbers! {
         "there is no moment that is the same on all shards"
         "Use READ COMMITTED, run it outside of the transaction, or add a condition on the sharding key.";
     102 ManyStatements FEATURE_NOT_SUPPORTED
-        "several statements in one query string on a sharded database"
-        "they are one transaction, and may need several shards"
+        "several statements in one query string that write and need several shards, or are not one transaction"
+        "they are done or undone together, and so must be all on one shard"
         "Send them one by one, between BEGIN and COMMIT if they belong together.";
     103 SessionSetting FEATURE_NOT_SUPPORTED
         "a setting for the whole session on a sharded database"

@@ -251,6 +251,8 @@ impl Session {
                 {
                     return Ok(None);
                 }
+                // Settled in between, it would count as one that has not written.
+                self.writes(shard, plan.effect);
                 let unnamed = names.statement.is_empty() && is_fresh;
                 self.bind_on_held(prepared, names, unnamed);
                 Ok(Some(Run::On(shard)))

@@ -9,6 +9,7 @@
 mod cache;
 mod command;
 mod extended;
+mod many;
 mod plans;
 mod scatter;
 mod simple;

@@ -1,4 +1,4 @@
-//! Query messages: one statement each.
+//! Query messages of one statement.
 
 use super::AUTHORITATIVE;
 use super::extended::{shape, work};
@@ -17,7 +17,7 @@ use crate::wire::encode;
 use crate::wire::frame::Frame;
 
 /// Behind the text in a Parse message without types: the zero and the count.
-const NO_TYPES: &[u8] = b"\0\0\0";
+pub(super) const NO_TYPES: &[u8] = b"\0\0\0";
 
 impl Session {
     pub(super) async fn query_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
@@ -48,6 +48,9 @@ impl Session {
         if let Some(plan) = self.database.plan_like(text)? {
             return self.run_simple(frame, &plan, false).await;
         }
+        if !scan::is_single(text, true) {
+            return Box::pin(self.query_many(frame, text)).await;
+        }
         let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
         match work(&prepared)? {
             Work::Empty => {
@@ -65,7 +68,10 @@ impl Session {
                     self.command_inside(Message::Query(frame), prepared.text())
                         .await
                 }
-                None => self.forward_query(frame, AUTHORITATIVE, Effect::Read).await,
+                None => {
+                    let shard = self.held.as_ref().map_or(AUTHORITATIVE, |held| held.shard);
+                    self.forward_query(frame, shard, Effect::Read).await
+                }
             },
             Work::Plan(plan) if plan.must_fail => {
                 self.describe(&prepared).await?;
@@ -93,14 +99,12 @@ impl Session {
         }
     }
 
-    /// To the held server, whichever it is, or to this shard.
     async fn forward_query(
         &mut self,
         frame: Frame<'_>,
         shard: ShardId,
         effect: Effect,
     ) -> Result<(), Trouble> {
-        let shard = self.held.as_ref().map_or(shard, |held| held.shard);
         if !self.stand_on(shard, effect).await? {
             return Ok(());
         }

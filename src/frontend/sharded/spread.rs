@@ -305,7 +305,8 @@ impl Session {
         for (index, Held { server, .. }) in servers.iter_mut().enumerate() {
             put(server, index == 0);
         }
-        let mut parts: Vec<&mut Server> = servers.iter_mut().map(|held| &mut *held.server).collect();
+        let mut parts: Vec<&mut Server> =
+            servers.iter_mut().map(|held| &mut *held.server).collect();
         let ended = execute::scatter(&mut self.client, &mut parts).await;
         for server in &mut parts {
             if std::mem::take(&mut server.replies.outdated_plan) {
@@ -389,10 +390,8 @@ impl Session {
             }
             Deed::Ends { .. } => {
                 self.pass_on_command(&message, text, Expect::Execute);
-                if let Message::Execute = message {
-                    self.sharded.block = Block::Ended;
-                    self.sharded.wrote = false;
-                }
+                self.sharded.block = Block::Ended;
+                self.sharded.wrote = false;
                 Ok(())
             }
             Deed::Everywhere(step) => {
@@ -514,7 +513,7 @@ impl Session {
         let errors = |held: &Held| held.server.replies.errors();
         let before = self.held.as_ref().map(errors);
         self.pass_on_command(&message, text, Expect::Execute);
-        if let (Message::Execute, false) = (&message, chain) {
+        if !chain {
             self.sharded.block = Block::Ended;
             self.sharded.wrote = false;
         }

@@ -161,7 +161,7 @@ impl Session {
         Ok(true)
     }
 
-    fn writes(&mut self, shard: ShardId, effect: Effect) {
+    pub(super) fn writes(&mut self, shard: ShardId, effect: Effect) {
         if effect == Effect::Write {
             self.sharded.wrote = true;
             self.sharded.writer = Some(shard);
@@ -191,6 +191,10 @@ impl Session {
             }
         }
         self.settle().await?;
+        if self.is_in_failed_block() {
+            // It was to end in a string of statements of which one has failed.
+            return Err(SessionError::InFailedTransaction.into());
+        }
         if self.held.is_some() {
             return Err(SessionError::Internal("the server cannot be given back").into());
         }
