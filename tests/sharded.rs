@@ -259,7 +259,7 @@ fn refusals_have_their_numbers_and_the_session_goes_on() {
         ("COPY customers TO STDOUT", "PGH106"),
         ("COPY customers FROM STDIN", "PGH106"),
         ("PREPARE p AS SELECT 1", "PGH107"),
-        ("DECLARE c CURSOR FOR SELECT 1", "PGH108"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "PGH108"),
         ("DROP TABLE customers", "PGH109"),
         ("PREPARE TRANSACTION 'x'", "PGH113"),
         ("VACUUM", "PGH118"),

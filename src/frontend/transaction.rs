@@ -2,6 +2,7 @@
 //! afterwards what another server has to be told to join.
 
 use crate::backend::server::Lost;
+use crate::names::ShardId;
 use crate::wire::decode::Status;
 
 /// Where the client stands while the session holds no server.
@@ -44,6 +45,13 @@ pub enum Step {
     Savepoint(Vec<u8>),
     Release(Vec<u8>),
     RollBackTo(Vec<u8>),
+    /// A cursor on this shard; no other one is told.
+    Cursor {
+        name: Vec<u8>,
+        shard: ShardId,
+    },
+    /// All where none is named.
+    CloseCursor(Option<Vec<u8>>),
 }
 
 /// Steps of one transaction that are kept.
@@ -143,6 +151,10 @@ impl Begun {
             Step::RollBackTo(name) => {
                 self.roll_back_to(&name);
             }
+            Step::CloseCursor(closed) => self.steps.retain(|step| match step {
+                Step::Cursor { name, .. } => closed.as_ref().is_some_and(|closed| closed != name),
+                _ => true,
+            }),
             step => self.steps.push(step),
         }
         self.sure = self.steps.len();
@@ -152,6 +164,20 @@ impl Begun {
     fn limit(&mut self) {
         if self.steps.len() > STEPS_MAX || self.untold {
             *self = Self::untold();
+        }
+    }
+
+    /// The shard of a cursor.
+    #[must_use]
+    pub fn cursor(&self, wanted: &[u8]) -> Option<ShardId> {
+        let last = self.steps.iter().rev().find(|step| match step {
+            Step::Cursor { name, .. } => name == wanted,
+            Step::CloseCursor(name) => name.as_ref().is_none_or(|name| name == wanted),
+            _ => false,
+        });
+        match last {
+            Some(Step::Cursor { shard, .. }) => Some(*shard),
+            _ => None,
         }
     }
 
@@ -166,19 +192,19 @@ impl Begun {
     #[must_use]
     pub fn prologue(&self) -> Option<Vec<Vec<u8>>> {
         let text = |step: &Step| match step {
-            Step::Modes(text) | Step::Local { text, .. } => text.clone(),
-            Step::Savepoint(name) => command_about(b"SAVEPOINT ", name),
-            Step::Release(name) => command_about(b"RELEASE ", name),
-            Step::RollBackTo(name) => command_about(b"ROLLBACK TO ", name),
+            Step::Modes(text) | Step::Local { text, .. } => Some(text.clone()),
+            Step::Savepoint(name) => Some(savepoint(name)),
+            // Of those that have succeeded, only what is left of them is kept.
+            Step::Release(_) | Step::RollBackTo(_) => None,
+            Step::Cursor { .. } | Step::CloseCursor(_) => None,
         };
         let known = !self.steps.is_empty() && self.sure == self.steps.len();
-        known.then(|| self.steps.iter().map(text).collect())
+        known.then(|| self.steps.iter().filter_map(text).collect())
     }
 }
 
-fn command_about(command: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut text = command.to_vec();
-    text.push(b'"');
+fn savepoint(name: &[u8]) -> Vec<u8> {
+    let mut text = b"SAVEPOINT \"".to_vec();
     for &byte in name {
         if byte == b'"' {
             text.push(byte);

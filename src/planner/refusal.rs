@@ -425,9 +425,9 @@ numbers! {
         "it names a statement of one server connection"
         "Use the prepared statements of your driver (extended query protocol).";
     108 Cursor FEATURE_NOT_SUPPORTED
-        "a cursor on a sharded database"
-        "it would belong to one shard"
-        "Use a portal of your driver with a row limit, or read all rows.";
+        "a cursor WITH HOLD, over the rows of several shards, or not told for sure"
+        "a cursor is on one shard, and lasts as long as its transaction"
+        "Give its query a condition on the sharding key and leave WITH HOLD out, or read all rows.";
     109 Ddl FEATURE_NOT_SUPPORTED
         "a change of the schema on a sharded database"
         "every shard must change alike"

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::command::only_statement;
 use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
@@ -170,13 +171,17 @@ impl Session {
         }
         // One that is on the server is the server's to refuse.
         let held = self.held.as_ref().map(|held| held.shard);
-        let ours = |portal: &Portal| !matches!(portal.run, Run::On(shard) if held == Some(shard));
+        let ours = |portal: &Portal| !matches!(portal.run, Run::On(shard) | Run::Counts(shard) if held == Some(shard));
         if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(ours) {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
         let parameters = decode::bind_parameters(names.tail)?;
         let run = match work(&prepared)? {
             Work::Plan(plan) => match self.bind_plan(&prepared, plan, &names, parameters).await? {
+                Some(run) => run,
+                None => return Ok(()),
+            },
+            Work::Cursor => match Box::pin(self.bind_cursor(&prepared, &names)).await? {
                 Some(run) => run,
                 None => return Ok(()),
             },
@@ -227,7 +232,7 @@ impl Session {
             Some(held) if self.is_in_failed_block() => Place::Shard(held.shard),
             _ => self.place(target, shape(prepared)?.shows, plan.effect)?,
         };
-        let on = |portal: &Portal| matches!(portal.run, Run::On(on) if place != Place::Shard(on));
+        let on = |portal: &Portal| matches!(portal.run, Run::On(on) | Run::Counts(on) if place != Place::Shard(on));
         if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(on) {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
@@ -240,6 +245,10 @@ impl Session {
                 Ok(Some(Run::Scatter(names.tail.to_vec())))
             }
             Place::Shard(shard) => {
+                let declares = shape(prepared)?.declares;
+                if declares {
+                    self.check_cursor(only_statement(prepared.text()), shard)?;
+                }
                 if !self.stand_on(shard, plan.effect).await? {
                     return Ok(None);
                 }
@@ -255,7 +264,11 @@ impl Session {
                 self.writes(shard, plan.effect);
                 let unnamed = names.statement.is_empty() && is_fresh;
                 self.bind_on_held(prepared, names, unnamed);
-                Ok(Some(Run::On(shard)))
+                Ok(Some(if declares {
+                    Run::Counts(shard)
+                } else {
+                    Run::On(shard)
+                }))
             }
         }
     }
@@ -310,26 +323,35 @@ impl Session {
 
     /// Describe of a statement.
     pub(super) async fn describe_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
-        let Named::Statement(name) = decode::named(b'D', frame.body)? else {
-            return Err(SessionError::Internal("a portal is described at once").into());
+        let name = match decode::named(b'D', frame.body)? {
+            Named::Statement(name) => name,
+            Named::Portal(name) => {
+                let shard = self.describes_itself(name);
+                let shard = shard.ok_or_else(|| SessionError::NoPortal(lossy(name)))?;
+                return Box::pin(self.pass_to_portal(frame, shard, Expect::Describe)).await;
+            }
         };
         self.resolve_doubt(name).await?;
         let prepared = self.prepared(name)?;
         let answer = match work(&prepared)? {
             Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),
+            Work::Cursor => return Box::pin(self.describe_cursor_statement(&prepared)).await,
             _ => Bytes::from_static(NOTHING),
         };
         self.answer(answer);
         Ok(())
     }
 
-    /// Describe of a portal; `None` where it is of a statement.
+    /// Describe of a portal; `None` where it is of a statement, or a server must say it.
     pub(super) fn describe_portal(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
         let name = match decode::named(b'D', frame.body) {
             Ok(Named::Portal(name)) => name,
             Ok(Named::Statement(_)) => return None,
             Err(error) => return Some(Err(error.into())),
         };
+        if self.describes_itself(name).is_some() {
+            return None;
+        }
         Some(self.portal_description(name).map(|it| self.answer(it)))
     }
 
@@ -353,10 +375,15 @@ impl Session {
     pub(super) fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         if let Named::Portal(name) = decode::named(b'C', frame.body)? {
             let held = self.held.as_ref().map(|held| held.shard);
-            match self.sharded.portals.remove(name).map(|portal| portal.run) {
-                Some(Run::On(shard)) if held == Some(shard) => {}
-                run => {
-                    if let Some(Run::On(shard)) = run {
+            let shard = match self.sharded.portals.remove(name).map(|portal| portal.run) {
+                Some(Run::On(shard) | Run::Counts(shard)) => Some(shard),
+                Some(_) => None,
+                None => self.sharded.begun.cursor(name),
+            };
+            match shard {
+                Some(shard) if held == Some(shard) => {}
+                shard => {
+                    if let Some(shard) = shard {
                         self.send_to_parked(shard, frame.whole, Expect::HiddenClose);
                     }
                     self.answer_static(encode::CLOSE_COMPLETE);
@@ -380,7 +407,7 @@ impl Session {
         Some(Ok(()))
     }
 
-    fn send_to_held(&mut self, message: &[u8], expect: Expect) {
+    pub(super) fn send_to_held(&mut self, message: &[u8], expect: Expect) {
         if let Some(held) = &mut self.held {
             held.server.outbox().extend_from_slice(message);
         }
@@ -393,6 +420,9 @@ impl Session {
         self.count_statement();
         let name = || lossy(execute.portal);
         let portal = self.sharded.portals.get_mut(execute.portal);
+        if let (None, Some(shard)) = (&portal, self.sharded.begun.cursor(execute.portal)) {
+            return Box::pin(self.pass_to_portal(frame, shard, Expect::Execute)).await;
+        }
         let portal = portal.ok_or_else(|| SessionError::NoPortal(name()))?;
         let prepared = Arc::clone(&portal.prepared);
         if execute.rows_max > 0 && matches!(portal.run, Run::Scatter(_)) {
@@ -400,6 +430,7 @@ impl Session {
         }
         let after = match portal.run {
             Run::On(shard) => Run::On(shard),
+            Run::Counts(shard) => Run::Counts(shard),
             Run::Scatter(_) | Run::Drained => Run::Drained,
             Run::Command | Run::Done => Run::Done,
             Run::Empty => Run::Empty,
@@ -412,12 +443,8 @@ impl Session {
                 self.answer(answer);
                 Ok(())
             }
-            Run::On(shard) => {
-                if self.stand_on(shard, Effect::Read).await? {
-                    self.send_to_held(frame.whole, Expect::Execute);
-                }
-                Ok(())
-            }
+            Run::On(shard) => self.pass_to_portal(frame, shard, Expect::Execute).await,
+            Run::Counts(shard) => Box::pin(self.execute_counted(frame, &prepared, shard)).await,
             Run::Scatter(bind) => {
                 // Statements between Bind and Execute may have moved the session.
                 if !self.is_in_block() && !self.leave_shard(Effect::Read).await? {

@@ -34,8 +34,12 @@ enum Part<'a> {
     Begin(&'a [u8]),
     /// COMMIT or ROLLBACK.
     End,
-    /// A savepoint, or something that is set for the transaction.
+    /// A savepoint, something that is set for the transaction, or a cursor.
     Step,
+    Declare {
+        target: Target,
+        effect: Effect,
+    },
 }
 
 impl Part<'_> {
@@ -45,7 +49,7 @@ impl Part<'_> {
 
     fn writes(&self) -> bool {
         let write = Effect::Write;
-        matches!(self, Part::Statement { effect, .. } if *effect == write)
+        matches!(self, Part::Statement { effect, .. } | Part::Declare { effect, .. } if *effect == write)
     }
 }
 
@@ -103,6 +107,10 @@ impl Session {
                 self.describe(&prepared).await?;
                 Err(SessionError::SchemaChanged.into())
             }
+            Work::Plan(plan) if shape(&prepared)?.declares => Ok(Part::Declare {
+                target: plan.target(self.database.placement()?, &())?,
+                effect: plan.effect,
+            }),
             Work::Plan(plan) => statement(self, plan, shape(&prepared)?.shows),
             _ => part_of_command(text),
         }
@@ -114,13 +122,15 @@ impl Session {
         let begins = matches!(parts.first(), Some(Part::Begin(_)));
         let mut only = None;
         for part in parts {
-            let Part::Statement { target, shows, .. } = part else {
-                continue;
+            let (target, shows) = match part {
+                Part::Statement { target, shows, .. } => (target, *shows),
+                Part::Declare { target, .. } => (target, false),
+                _ => continue,
             };
             let shard = match target {
                 Target::Any => continue,
                 // A setting as it is in the transaction.
-                _ if *shows && (held.is_some() || begins) => continue,
+                _ if shows && (held.is_some() || begins) => continue,
                 Target::One(shard) => *shard,
                 Target::Authoritative => AUTHORITATIVE,
                 Target::Every => return None,
@@ -148,7 +158,9 @@ impl Session {
         if !self.stand_on(shard, effect).await? {
             return Ok(());
         }
-        let steps = parts.iter().any(|part| matches!(part, Part::Step));
+        let steps = parts
+            .iter()
+            .any(|part| matches!(part, Part::Step | Part::Declare { .. }));
         if let Some(Part::Begin(begin)) = parts.first() {
             self.sharded.begun = Begun::new(begin);
         }
@@ -240,6 +252,9 @@ fn part_of_command(text: &[u8]) -> Result<Part<'_>, Trouble> {
         Verb::Savepoint { .. }
         | Verb::Release { .. }
         | Verb::RollbackTo { .. }
+        | Verb::Fetch
+        | Verb::Move
+        | Verb::Close
         | Verb::SetLocal { .. }
         | Verb::SetConstraints
         | Verb::SetTransaction {

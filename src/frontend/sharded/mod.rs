@@ -8,6 +8,7 @@
 
 mod cache;
 mod command;
+mod cursor;
 mod extended;
 mod many;
 mod plans;
@@ -142,6 +143,8 @@ struct Portal {
 enum Run {
     /// The portal is on the transaction's server of this shard.
     On(ShardId),
+    /// The same, of a DECLARE or CLOSE, whose success is kept account of.
+    Counts(ShardId),
     /// All but the names of its Bind; it is bound on every shard when it is executed.
     Scatter(Vec<u8>),
     /// A command about the transaction or the session.

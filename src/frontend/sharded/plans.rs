@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::cache::Cache;
+use super::cursor::Cursor;
 use crate::frontend::statements::{Interned, Prepared};
 use crate::placement::Placement;
 use crate::planner::{self, Effect, Knowledge, Number, Plan, Refusal, Route, Template};
@@ -32,6 +33,8 @@ pub struct Shape {
     pub declared: Vec<(usize, u32)>,
     /// SHOW.
     pub shows: bool,
+    /// DECLARE of a cursor.
+    pub declares: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub enum Work {
     Plan(Plan),
     /// A command about the transaction or the session, told by its first words.
     Command,
+    /// FETCH, MOVE or CLOSE of a cursor; DECLARE has the plan of its query.
+    Cursor,
     Empty,
 }
 
@@ -133,6 +138,7 @@ impl Plans {
             description: OnceLock::new(),
             declared,
             shows: matches!(verb(text), Verb::Show { .. }),
+            declares: matches!(verb(text), Verb::Declare),
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),
@@ -167,12 +173,35 @@ impl Plans {
             [] => Ok(Work::Empty),
             [one] => {
                 let statement = text.get(one.clone()).unwrap_or_default();
+                if let Some(cursor) = Cursor::of(statement) {
+                    return self.cursor(&cursor, knowledge, metrics);
+                }
                 match unplanned(statement) {
                     Some(known) => known,
                     None => self.plan(statement, knowledge, metrics).map(Work::Plan),
                 }
             }
             _ => Err(Refusal::new(Number::ManyStatements)),
+        }
+    }
+
+    /// A cursor is on the shard that its query needs.
+    fn cursor(
+        &self,
+        cursor: &Cursor<'_>,
+        knowledge: &Knowledge<'_>,
+        metrics: &DatabaseMetrics,
+    ) -> Result<Work, Refusal> {
+        let Cursor::Declare { holds, query, .. } = cursor else {
+            return Ok(Work::Cursor);
+        };
+        if *holds {
+            return Err(Refusal::about(Number::Cursor, "WITH HOLD"));
+        }
+        let plan = self.plan(query, knowledge, metrics)?;
+        match plan.route {
+            Route::Every => Err(Refusal::about(Number::Cursor, "rows of several shards")),
+            _ => Ok(Work::Plan(plan)),
         }
     }
 

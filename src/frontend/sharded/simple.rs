@@ -1,6 +1,7 @@
 //! Query messages of one statement.
 
 use super::AUTHORITATIVE;
+use super::command::only_statement;
 use super::extended::{shape, work};
 use super::plans::Work;
 use super::spread::Message;
@@ -77,7 +78,20 @@ impl Session {
                 self.describe(&prepared).await?;
                 Err(SessionError::SchemaChanged.into())
             }
+            Work::Plan(plan) if shape(&prepared)?.declares => {
+                let target = plan.target(self.database.placement()?, &())?;
+                let declares = match self.place(target, false, plan.effect)? {
+                    Place::Shard(shard) => Some((shard, plan.effect)),
+                    Place::Every => None,
+                };
+                let statement = only_statement(prepared.text());
+                Box::pin(self.query_cursor(frame, statement, declares)).await
+            }
             Work::Plan(plan) => self.run_simple(frame, plan, shape(&prepared)?.shows).await,
+            Work::Cursor => {
+                let statement = only_statement(prepared.text());
+                Box::pin(self.query_cursor(frame, statement, None)).await
+            }
         }
     }
 

@@ -26,13 +26,13 @@ impl Session {
         self.sharded.block == Block::Open
     }
 
-    /// The held server's transaction has failed: it refuses everything but its end. Unknown, and so `false`, while
-    /// something is owed: that may be the ROLLBACK TO that ends the failure.
+    /// The held server's transaction has failed: it refuses everything but its end. Unknown, and so `false`, where
+    /// something was sent since it said so: that may be the ROLLBACK TO that ends the failure.
     pub(super) fn is_in_failed_block(&self) -> bool {
         self.is_in_block()
             && self.held.as_ref().is_some_and(|held| {
                 let replies = &held.server.replies;
-                replies.status == Status::Failed && replies.settled()
+                replies.status == Status::Failed && replies.settled() && !replies.unsynced()
             })
     }
 
