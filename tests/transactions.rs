@@ -9,9 +9,11 @@
 
 mod support;
 
-use support::client::{Client, bind, cancel_request, close, describe, execute, parse, query, sync};
+use support::client::{
+    Client, bind, cancel_request, close, describe, execute, flush, parse, query, sync,
+};
 use support::servers;
-use support::shop::{Shop, ends, fails, pipeline, refused, say, shared, start, start_with};
+use support::shop::{Shop, ends, fails, pipeline, refused, say, shared, start, start_with, step};
 use support::until;
 
 #[test]
@@ -271,7 +273,7 @@ fn a_commit_that_the_writer_refuses_leaves_nothing() {
         let mut client = shop.client();
         let mut do_it = |text: &str| say(&mut client, extended, text);
         // No such customer: found out at the end only.
-        let id = (1_000..)
+        let id = (1_000..1_100)
             .find(|id| {
                 let text = format!("SELECT id FROM customers WHERE id = {id}");
                 let plan = do_it(&format!(
@@ -599,10 +601,24 @@ fn a_pipeline_inside_a_transaction_goes_from_shard_to_shard() {
         "{reply}"
     );
     fails(&reply, "3B001");
+    // Answered and not synced, it is revived as well.
+    client.send(&[step("ROLLBACK TO b"), flush()].concat());
+    client.until(b'C');
+    client.send(&pipeline(&[&two, &one]));
+    assert_eq!(client.reply().lines(), ["old", "old"]);
     let end = client.query("COMMIT");
-    assert_eq!(end.tags(), ["ROLLBACK"], "{end}");
+    assert_eq!(end.tags(), ["COMMIT"], "{end}");
     assert_eq!(shop.name_on(1), "old");
     shop.all_ends();
+    // Also while it is on one shard.
+    client.query("BEGIN").ok();
+    client.query("SAVEPOINT a").ok();
+    fails(&client.query(&shop.fail(1)), "22012");
+    client.send(&[step("ROLLBACK TO a"), flush()].concat());
+    client.until(b'C');
+    client.send(&pipeline(&[&two]));
+    assert_eq!(client.reply().lines(), ["old"]);
+    client.query("ROLLBACK").ok();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::plans::Work;
 use super::standing::Place;
 use super::{Portal, Run};
 use crate::backend::replies::{Alias, Expect};
-use crate::frontend::session::Session;
+use crate::frontend::session::{Held, Session};
 use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Step;
 use crate::frontend::trouble::{SessionError, Trouble};
@@ -184,9 +184,8 @@ impl Session {
             return Ok(());
         };
         self.settle().await?;
-        let unchanged =
-            |held: &&crate::frontend::session::Held| held.server.replies.errors() == errors;
-        if self.held.as_ref().filter(unchanged).is_some() {
+        let unchanged = |held: &Held| held.server.replies.errors() == errors;
+        if self.held.as_ref().is_some_and(unchanged) {
             self.sharded.begun.succeeds(step);
         }
         Ok(())
