@@ -303,6 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_is_known_until_it_is_closed_or_rolled_back() {
+        let cursor = |shard| Step::Cursor {
+            name: b"c".to_vec(),
+            shard: ShardId(shard),
+        };
+        let mut begun = Begun::new(b"BEGIN");
+        begun.succeeds(cursor(1));
+        begun.savepoint(b"a");
+        begun.is_sent(Step::CloseCursor(Some(b"c".to_vec())));
+        assert_eq!(begun.cursor(b"c"), None);
+        begun.is_sent(cursor(2));
+        assert_eq!(begun.cursor(b"c"), Some(ShardId(2)));
+        // Nothing of it has succeeded.
+        begun.confirm(0);
+        assert_eq!(begun.cursor(b"c"), Some(ShardId(1)));
+        begun.succeeds(Step::CloseCursor(None));
+        begun.succeeds(cursor(0));
+        assert!(begun.roll_back_to(b"a"));
+        assert_eq!(begun.cursor(b"c"), None);
+        assert_eq!(begun.prologue().unwrap().len(), 2);
+    }
+
+    #[test]
     fn what_was_sent_counts_once_it_has_succeeded() {
         let mut begun = Begun::new(b"BEGIN");
         begun.is_sent(Step::Savepoint(b"a".to_vec()));
