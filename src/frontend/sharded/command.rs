@@ -187,7 +187,7 @@ impl Session {
         }
         if self.held.is_some() && !self.is_in_block() && is_of_transactions(text) {
             // What came before in the pipeline would belong to the transaction that this begins or ends.
-            if !self.leave_shard(Effect::Read).await? {
+            if !Box::pin(self.leave_shard(Effect::Read)).await? {
                 return Ok(());
             }
         }

@@ -160,7 +160,7 @@ impl Session {
     /// DECLARE, FETCH, MOVE and CLOSE as a Query. `declares`: where it was planned to run.
     pub(super) async fn query_cursor(
         &mut self,
-        frame: Frame<'_>,
+        message: &[u8],
         statement: &[u8],
         declares: Option<(ShardId, Effect)>,
     ) -> Result<(), Trouble> {
@@ -179,7 +179,7 @@ impl Session {
         let server = &mut held.server;
         server.unnamed = None;
         let errors = server.replies.errors();
-        server.send(frame.whole, Expect::Query, self.client.outbox());
+        server.send(message, Expect::Query, self.client.outbox());
         let Some(step) = cursor.step(shard).filter(|_| self.is_in_block()) else {
             return Ok(());
         };

@@ -443,7 +443,7 @@ impl Session {
                 self.answer(answer);
                 Ok(())
             }
-            Run::On(shard) => self.pass_to_portal(frame, shard, Expect::Execute).await,
+            Run::On(shard) => Box::pin(self.pass_to_portal(frame, shard, Expect::Execute)).await,
             Run::Counts(shard) => Box::pin(self.execute_counted(frame, &prepared, shard)).await,
             Run::Scatter(bind) => {
                 // Statements between Bind and Execute may have moved the session.

@@ -18,7 +18,6 @@ use crate::names::ShardId;
 use crate::planner::{Effect, Number, Plan, Refusal, Target};
 use crate::sql::scan::{self, Verb, verb};
 use crate::wire::encode;
-use crate::wire::frame::Frame;
 
 use super::command::changes_meaning;
 use super::extended::{shape, work};
@@ -54,11 +53,7 @@ impl Part<'_> {
 }
 
 impl Session {
-    pub(super) async fn query_many(
-        &mut self,
-        frame: Frame<'_>,
-        text: &[u8],
-    ) -> Result<(), Trouble> {
+    pub(super) async fn query_many(&mut self, message: &[u8], text: &[u8]) -> Result<(), Trouble> {
         let mut parts = Vec::new();
         for statement in scan::split(text, true) {
             parts.push(self.part(text.get(statement).unwrap_or_default()).await?);
@@ -66,7 +61,7 @@ impl Session {
         let in_transaction = self.is_in_block() || !self.transaction.is_idle();
         if parts.iter().all(Part::is_statement) {
             return match self.only_shard(&parts) {
-                Some(shard) => self.send_string(frame, shard, &parts).await,
+                Some(shard) => self.send_string(message, shard, &parts).await,
                 None if in_transaction || !parts.iter().any(Part::writes) => {
                     self.run_one_by_one(&parts).await
                 }
@@ -84,7 +79,7 @@ impl Session {
             Some(shard) if self.is_in_block() && held != Some(shard) => {
                 Err(refusal("the transaction is on another shard"))
             }
-            Some(shard) => self.send_string(frame, shard, &parts).await,
+            Some(shard) => self.send_string(message, shard, &parts).await,
             None => Err(refusal("they need several shards")),
         }
     }
@@ -145,7 +140,7 @@ impl Session {
     /// All of it to this shard, byte for byte.
     async fn send_string(
         &mut self,
-        frame: Frame<'_>,
+        message: &[u8],
         shard: ShardId,
         parts: &[Part<'_>],
     ) -> Result<(), Trouble> {
@@ -170,7 +165,7 @@ impl Session {
         }
         if let Some(held) = &mut self.held {
             held.server.unnamed = None;
-            held.server.outbox().extend_from_slice(frame.whole);
+            held.server.outbox().extend_from_slice(message);
         }
         self.expect(Expect::Query);
         match (parts.first(), parts.last()) {

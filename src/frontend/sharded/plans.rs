@@ -200,8 +200,10 @@ impl Plans {
         }
         let plan = self.plan(query, knowledge, metrics)?;
         match plan.route {
+            Route::One(_) | Route::Any | Route::Authoritative | Route::Key { .. } => {
+                Ok(Work::Plan(plan))
+            }
             Route::Every => Err(Refusal::about(Number::Cursor, "rows of several shards")),
-            _ => Ok(Work::Plan(plan)),
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) const NO_TYPES: &[u8] = b"\0\0\0";
 impl Session {
     pub(super) async fn query_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
+        // Alone it takes less room in the future than the frame, which is in there several times.
+        let message = frame.whole;
         self.count_statement();
         self.statements.remove(b"");
         let unsynced = |session: &Self| {
@@ -44,13 +46,13 @@ impl Session {
             if !scan::is_single(text, true) {
                 return Err(Refusal::new(Number::ManyStatements).into());
             }
-            return self.command_inside(Message::Query(frame), text).await;
+            return self.command_inside(Message::Query(message), text).await;
         }
         if let Some(plan) = self.database.plan_like(text)? {
-            return self.run_simple(frame, &plan, false).await;
+            return self.run_simple(message, &plan, false).await;
         }
         if !scan::is_single(text, true) {
-            return Box::pin(self.query_many(frame, text)).await;
+            return Box::pin(self.query_many(message, text)).await;
         }
         let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
         match work(&prepared)? {
@@ -66,12 +68,12 @@ impl Session {
                     Ok(())
                 }
                 None if self.is_in_block() => {
-                    self.command_inside(Message::Query(frame), prepared.text())
+                    self.command_inside(Message::Query(message), prepared.text())
                         .await
                 }
                 None => {
                     let shard = self.held.as_ref().map_or(AUTHORITATIVE, |held| held.shard);
-                    self.forward_query(frame, shard, Effect::Read).await
+                    self.forward_query(message, shard, Effect::Read).await
                 }
             },
             Work::Plan(plan) if plan.must_fail => {
@@ -82,30 +84,33 @@ impl Session {
                 let target = plan.target(self.database.placement()?, &())?;
                 let declares = match self.place(target, false, plan.effect)? {
                     Place::Shard(shard) => Some((shard, plan.effect)),
-                    Place::Every => None,
+                    Place::Every => return Err(Refusal::new(Number::Cursor).into()),
                 };
                 let statement = only_statement(prepared.text());
-                Box::pin(self.query_cursor(frame, statement, declares)).await
+                Box::pin(self.query_cursor(message, statement, declares)).await
             }
-            Work::Plan(plan) => self.run_simple(frame, plan, shape(&prepared)?.shows).await,
+            Work::Plan(plan) => {
+                self.run_simple(message, plan, shape(&prepared)?.shows)
+                    .await
+            }
             Work::Cursor => {
                 let statement = only_statement(prepared.text());
-                Box::pin(self.query_cursor(frame, statement, None)).await
+                Box::pin(self.query_cursor(message, statement, None)).await
             }
         }
     }
 
     async fn run_simple(
         &mut self,
-        frame: Frame<'_>,
+        message: &[u8],
         plan: &Plan,
         shows: bool,
     ) -> Result<(), Trouble> {
         let target = plan.target(self.database.placement()?, &())?;
         match self.place(target, shows, plan.effect)? {
-            Place::Shard(shard) => self.forward_query(frame, shard, plan.effect).await,
+            Place::Shard(shard) => self.forward_query(message, shard, plan.effect).await,
             Place::Every => {
-                let rows = self.scatter_query(frame.whole).await?;
+                let rows = self.scatter_query(message).await?;
                 encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
                 self.ready();
                 Ok(())
@@ -115,7 +120,7 @@ impl Session {
 
     async fn forward_query(
         &mut self,
-        frame: Frame<'_>,
+        message: &[u8],
         shard: ShardId,
         effect: Effect,
     ) -> Result<(), Trouble> {
@@ -124,7 +129,7 @@ impl Session {
         }
         if let Some(held) = &mut self.held {
             held.server.unnamed = None;
-            held.server.outbox().extend_from_slice(frame.whole);
+            held.server.outbox().extend_from_slice(message);
         }
         self.expect(Expect::Query);
         Ok(())

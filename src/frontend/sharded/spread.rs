@@ -27,7 +27,8 @@ use crate::wire::frame::{Frame, server_frames};
 
 /// How the client sent a command.
 pub(super) enum Message<'a> {
-    Query(Frame<'a>),
+    /// The whole message.
+    Query(&'a [u8]),
     Execute,
 }
 
@@ -120,7 +121,7 @@ impl Session {
     pub(super) async fn settle_syncs(&mut self) -> Result<bool, Trouble> {
         let syncing = |held: &Held| held.server.replies.syncing();
         if self.held.as_ref().is_some_and(syncing) {
-            self.settle().await?;
+            Box::pin(self.settle()).await?;
         }
         Ok(!self.is_skipping())
     }
@@ -400,7 +401,7 @@ impl Session {
             Deed::Other => {
                 if self.is_spread() {
                     // Should it end the transaction all the same, then where something can be lost.
-                    if !self.pause().await? {
+                    if !Box::pin(self.pause()).await? {
                         return Ok(());
                     }
                     if let Some(writer) = self.sharded.writer
@@ -417,10 +418,10 @@ impl Session {
 
     fn pass_on_command(&mut self, message: &Message<'_>, text: &[u8], expect: Expect) {
         match message {
-            Message::Query(frame) => {
+            Message::Query(message) => {
                 if let Some(held) = &mut self.held {
                     held.server.unnamed = None;
-                    held.server.outbox().extend_from_slice(frame.whole);
+                    held.server.outbox().extend_from_slice(message);
                 }
                 self.expect(Expect::Query);
             }
