@@ -251,7 +251,7 @@ fn refusals_have_their_numbers_and_the_session_goes_on() {
     let mut client = shop.client();
     for (text, number) in [
         ("SELECT count(*) FROM customers", "PGH007"),
-        ("SELECT 1; SELECT 2", "PGH102"),
+        ("SELECT 1; COMMIT", "PGH102"),
         ("SET work_mem = '1MB'", "PGH103"),
         ("SET search_path = x", "PGH103"),
         ("LISTEN x", "PGH104"),
@@ -259,7 +259,7 @@ fn refusals_have_their_numbers_and_the_session_goes_on() {
         ("COPY customers TO STDOUT", "PGH106"),
         ("COPY customers FROM STDIN", "PGH106"),
         ("PREPARE p AS SELECT 1", "PGH107"),
-        ("DECLARE c CURSOR FOR SELECT 1", "PGH108"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "PGH108"),
         ("DROP TABLE customers", "PGH109"),
         ("PREPARE TRANSACTION 'x'", "PGH113"),
         ("VACUUM", "PGH118"),
@@ -275,12 +275,6 @@ fn refusals_have_their_numbers_and_the_session_goes_on() {
     refused(&client.reply(), "PGH110");
     client.query("BEGIN").ok();
     refused(&client.query("SET LOCAL work_mem = '1MB'"), "PGH112");
-    client.query("ROLLBACK").ok();
-    client.query("BEGIN").ok();
-    refused(
-        &client.query("SELECT id FROM customers WHERE name = 'x'"),
-        "PGH101",
-    );
     client.query("ROLLBACK").ok();
     let (one, _) = shop.two();
     client.query("BEGIN").ok();
@@ -695,7 +689,9 @@ fn nothing_behind_the_end_of_a_failed_transaction_runs_unplanned() {
     for end in ["ROLLBACK TO a", "ROLLBACK AND CHAIN"] {
         client.query("BEGIN").ok();
         client
-            .query(&format!("SELECT 1 FROM customers WHERE id = {first}"))
+            .query(&format!(
+                "UPDATE customers SET name = 'x' WHERE id = {first}"
+            ))
             .ok();
         client.query("SAVEPOINT a").ok();
         assert_eq!(client.query(&fail).sqlstate().as_deref(), Some("22012"));
@@ -711,7 +707,13 @@ fn nothing_behind_the_end_of_a_failed_transaction_runs_unplanned() {
             ]
             .concat(),
         );
-        refused(&client.reply(), "PGH1");
+        let reply = client.reply();
+        if end == "ROLLBACK TO a" {
+            refused(&reply, "PGH100");
+        } else {
+            // Another transaction, which may write elsewhere.
+            assert_eq!(reply.tags(), ["ROLLBACK", "INSERT 0 1"], "{reply}");
+        }
         client.query("ROLLBACK").ok();
     }
     assert_eq!([count(0), count(1), count(2)], ["0", "0", "0"]);

@@ -63,6 +63,8 @@ pub struct Replies {
     pub keep_errors: bool,
     /// Rows that a part's CommandComplete counted.
     pub part_rows: u64,
+    /// How many of [`Expect::CountedExecute`] have succeeded.
+    pub counted: usize,
     /// Statements whose Parse failed or was skipped: the server does not have them.
     pub unparsed: Vec<StatementId>,
     /// Statements that the server has but whose Parse was skipped: the client does not have them.
@@ -107,6 +109,7 @@ impl Default for Replies {
             hidden_error: None,
             keep_errors: false,
             part_rows: 0,
+            counted: 0,
             unparsed: Vec::new(),
             unanswered: Vec::new(),
             told_error: false,
@@ -191,7 +194,7 @@ impl Replies {
         let shown = |expect: &&Expect| {
             matches!(
                 expect,
-                Expect::Query | Expect::Sync | Expect::PoisonQuery(_)
+                Expect::Query | Expect::QueryInString | Expect::Sync | Expect::PoisonQuery(_)
             )
         };
         let restores = usize::from(self.expected.front() == Some(&Expect::Restore));
@@ -218,6 +221,7 @@ impl Replies {
         self.keep_errors = false;
         self.hidden_error = None;
         self.part_rows = 0;
+        self.counted = 0;
         self.unclosed = 0;
         self.outdated_plan = false;
         self.descriptions = Descriptions::default();
@@ -390,10 +394,15 @@ impl Replies {
             b'C' | b'I' | b's' => {
                 self.copying_in = false;
                 self.progress += 1;
+                let counts = self.expected.front() == Some(&Expect::CountedExecute);
+                self.counted += usize::from(counts);
                 self.settle_if(|front| {
                     matches!(
                         front,
-                        Expect::Execute | Expect::PartExecute | Expect::Prologue
+                        Expect::Execute
+                            | Expect::CountedExecute
+                            | Expect::PartExecute
+                            | Expect::Prologue
                     )
                 });
                 Ok(shown)
@@ -638,9 +647,11 @@ impl Replies {
         }
         self.settle(b'Z', |front| match front {
             Expect::Query | Expect::Sync | Expect::PoisonQuery(_) => Some(Verdict::Forward),
-            Expect::HiddenQuery | Expect::Settings | Expect::Part { .. } | Expect::HiddenSync => {
-                Some(Verdict::Hide)
-            }
+            Expect::QueryInString
+            | Expect::HiddenQuery
+            | Expect::Settings
+            | Expect::Part { .. }
+            | Expect::HiddenSync => Some(Verdict::Hide),
             _ => None,
         })
     }

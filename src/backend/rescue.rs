@@ -2,6 +2,7 @@
 //! what is still said is drained, the transaction rolled back, and the server given back to its pool. Where any of this
 //! does not succeed in time, the connection is closed.
 
+use std::io;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -45,6 +46,41 @@ impl Pool {
             }
         });
     }
+}
+
+impl Pool {
+    /// Takes a server back whose transaction has only read, and is to be committed. Runs in the background: whatever
+    /// comes of it, nothing is lost.
+    pub fn commit_and_take_back(self: &Arc<Self>, mut server: Box<Server>) {
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let committed = async {
+                drain(&mut server).await?;
+                server.replies.forget_client();
+                server.run_hidden(b"COMMIT").await
+            };
+            if let Ok(Ok(_)) = tokio::time::timeout(RESCUE_TIME_MAX, committed).await {
+                pool.give_back(server);
+            }
+        });
+    }
+}
+
+/// Cancels what a server is at work on, and drains what it still says. Its transaction is open as before, or failed.
+///
+/// # Errors
+/// It is gone, or does not come to an end.
+pub async fn interrupt(server: &mut Server) -> Result<(), Lost> {
+    if !server.replies.settled() || server.has_unsent() {
+        let cancel = server.identity().begin_cancel();
+        let drained = async { tokio::join!(drain(server), cancel.send()).0 };
+        match tokio::time::timeout(RESCUE_TIME_MAX, drained).await {
+            Ok(drained) => drained?,
+            Err(_) => return Err(Lost::Io(io::ErrorKind::TimedOut.into())),
+        }
+    }
+    server.replies.forget_client();
+    Ok(())
 }
 
 async fn clean(server: &mut Server, remains: Remains, settings: &PoolSettings) -> bool {

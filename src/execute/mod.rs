@@ -6,6 +6,5 @@ mod relay;
 mod scatter;
 
 pub use duplex::{Joined, Way, join};
-use relay::settle_watching;
-pub use relay::{Broken, ask_watching, poll_presence, poll_replies, settle};
+pub use relay::{Broken, ask_watching, poll_presence, poll_replies, settle, settle_watching};
 pub use scatter::{Part, scatter};

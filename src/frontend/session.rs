@@ -371,6 +371,8 @@ impl Session {
         if std::mem::take(&mut held.server.replies.outdated_plan) {
             self.database.forget_statements();
         }
+        let done = std::mem::take(&mut held.server.replies.counted);
+        self.sharded.confirm(done);
         if held.server.replies.unsynced() {
             return;
         }
@@ -638,6 +640,7 @@ impl Session {
         }
         self.leaves_definitions();
         let remains = self.remains();
+        self.rescue_parked(remains);
         if let Some(held) = self.held.take() {
             self.entry.gave_back();
             held.pool.rescue(held.server, remains);

@@ -109,6 +109,8 @@ pub enum SessionError {
     NoPortal(String),
     #[error("portal \"{0}\" already exists")]
     PortalExists(String),
+    #[error("cursor \"{0}\" already exists")]
+    CursorExists(String),
     #[error("portal \"{0}\" cannot be run")]
     PortalDone(String),
     #[error("bind message supplies parameters, but the prepared statement requires 0")]
@@ -180,7 +182,9 @@ impl Report for SessionError {
             }
             SessionError::StatementExists(_) => SqlState::DUPLICATE_PREPARED_STATEMENT,
             SessionError::NoPortal(_) => SqlState::INVALID_CURSOR_NAME,
-            SessionError::PortalExists(_) => SqlState::DUPLICATE_CURSOR,
+            SessionError::PortalExists(_) | SessionError::CursorExists(_) => {
+                SqlState::DUPLICATE_CURSOR
+            }
             SessionError::ParameterCount => SqlState::PROTOCOL_VIOLATION,
             SessionError::ResultTypeChanged
             | SessionError::NoTransactions

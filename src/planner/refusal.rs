@@ -405,16 +405,16 @@ numbers! {
         "several shards are not committed together yet, so it could be half done"
         "Write the rows of each key value in a statement of its own.";
     100 SecondShard FEATURE_NOT_SUPPORTED
-        "a second shard in one transaction"
-        "the transaction stands on another shard, and two shards are not committed together yet"
-        "Keep one transaction to one value of the sharding key, or use two transactions.";
+        "a write on a second shard in one transaction"
+        "the transaction has written on another shard, and two shards are not committed together yet"
+        "Keep the writes of one transaction to one value of the sharding key, or use two transactions.";
     101 ScatterInTransaction FEATURE_NOT_SUPPORTED
-        "a statement over several shards inside a transaction"
-        "it would need a second shard in the transaction"
-        "Run it outside of the transaction, or add a condition on the sharding key.";
+        "a statement over several shards in a transaction that is REPEATABLE READ or SERIALIZABLE"
+        "there is no moment that is the same on all shards"
+        "Use READ COMMITTED, run it outside of the transaction, or add a condition on the sharding key.";
     102 ManyStatements FEATURE_NOT_SUPPORTED
-        "several statements in one query string on a sharded database"
-        "they are one transaction, and may need several shards"
+        "several statements in one query string that write and need several shards, or are not one transaction"
+        "they are done or undone together, and so must be all on one shard"
         "Send them one by one, between BEGIN and COMMIT if they belong together.";
     103 SessionSetting FEATURE_NOT_SUPPORTED
         "a setting for the whole session on a sharded database"
@@ -437,9 +437,9 @@ numbers! {
         "it names a statement of one server connection"
         "Use the prepared statements of your driver (extended query protocol).";
     108 Cursor FEATURE_NOT_SUPPORTED
-        "a cursor on a sharded database"
-        "it would belong to one shard"
-        "Use a portal of your driver with a row limit, or read all rows.";
+        "a cursor WITH HOLD, over the rows of several shards, or not told for sure"
+        "a cursor is on one shard, and lasts as long as its transaction"
+        "Give its query a condition on the sharding key and leave WITH HOLD out, or read all rows.";
     109 Ddl FEATURE_NOT_SUPPORTED
         "a change of the schema on a sharded database"
         "every shard must change alike"
@@ -465,9 +465,9 @@ numbers! {
         "keys are hashed in the encoding of the server"
         "Set client_encoding to UTF8.";
     115 CatalogElsewhere FEATURE_NOT_SUPPORTED
-        "system catalogues in a transaction that stands on another shard"
-        "catalogues are read on the authoritative shard only"
-        "Read them outside of the transaction.";
+        "the first shard, which has the catalogues, in a REPEATABLE READ or SERIALIZABLE transaction of another shard"
+        "there is no moment that is the same on both shards"
+        "Use READ COMMITTED, or read them outside of the transaction.";
     116 PortalOverShards FEATURE_NOT_SUPPORTED
         "a row limit of a portal over several shards"
         "a suspended portal belongs to one server"
@@ -480,4 +480,12 @@ numbers! {
         "this command on a sharded database"
         "it acts on one server, or what it touches cannot be seen"
         "Run it on every shard that needs it over direct connections.";
+    125 ShardsOfSnapshot FEATURE_NOT_SUPPORTED
+        "a second shard in a transaction that is REPEATABLE READ or SERIALIZABLE"
+        "there is no moment that is the same on both shards"
+        "Use READ COMMITTED, or keep the transaction to one value of the sharding key.";
+    126 StepsUntold FEATURE_NOT_SUPPORTED
+        "a second shard in a transaction of which pgherd does not know how it came to where it is"
+        "it has more than 1000 savepoints and settings, or was begun in a query string with other commands"
+        "Send BEGIN, SAVEPOINT and SET LOCAL one by one, or release savepoints that are not needed.";
 }

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod proxy;
+pub mod shop;
 pub mod standby;
 
 use std::fs::{self, Permissions};

@@ -10,6 +10,8 @@ use crate::wire::encode;
 pub enum Expect {
     /// A Query or FunctionCall of the client: anything up to ReadyForQuery.
     Query,
+    /// A Query of one statement of the client's string: ReadyForQuery is not shown, since others follow or we say it.
+    QueryInString,
     /// A Query of ours: the same, and none of it is shown.
     HiddenQuery,
     /// A Query of ours that completes the one or the Sync before it: their ReadyForQuery is not shown, this one is, and
@@ -41,6 +43,8 @@ pub enum Expect {
     /// Describe of ours: the statement must be what a client was told.
     Promised(Description),
     Execute,
+    /// Execute of a command that the session keeps account of, once it has succeeded.
+    CountedExecute,
     Close,
     HiddenClose,
     /// Not sent at all: these bytes are the answer, once everything before was answered.
@@ -78,6 +82,7 @@ impl Expect {
         matches!(
             self,
             Expect::Query
+                | Expect::QueryInString
                 | Expect::HiddenQuery
                 | Expect::Settings
                 | Expect::Restore

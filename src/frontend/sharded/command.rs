@@ -7,12 +7,12 @@ use crate::error::{Severity, SqlState};
 use crate::frontend::session::Session;
 use crate::frontend::transaction::{Begun, Transaction};
 use crate::frontend::trouble::{SessionError, Trouble};
-use crate::planner::{Number, Refusal};
+use crate::planner::{Effect, Number, Refusal};
 use crate::sql::scan;
 use crate::sql::scan::{Discard, Verb, verb};
 use crate::wire::encode;
 
-use super::Block;
+use super::spread::Message;
 
 /// Settings that change what a text means; the plan presumes those of the catalogue.
 const MEANINGS: &[&str] = &[
@@ -38,11 +38,7 @@ impl Session {
     /// Runs a command as far as it is ours. `Some` is the answer, up to its CommandComplete; `None`: a server must
     /// say it, the held one or else the authoritative one.
     pub(super) fn command(&mut self, text: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-        let text = scan::split(text, true)
-            .into_iter()
-            .next()
-            .and_then(|statement| text.get(statement))
-            .unwrap_or_default();
+        let text = only_statement(text);
         let verb = verb(text);
         match &verb {
             Verb::SetLocal { name } if changes_meaning(&String::from_utf8_lossy(name)) => {
@@ -189,26 +185,34 @@ impl Session {
                 return Ok(());
             }
         }
+        if self.held.is_some() && !self.is_in_block() && is_of_transactions(text) {
+            // What came before in the pipeline would belong to the transaction that this begins or ends.
+            if !Box::pin(self.leave_shard(Effect::Read)).await? {
+                return Ok(());
+            }
+        }
         if let Some(answer) = self.command(text)? {
             self.answer(answer);
             return Ok(());
+        }
+        if self.is_in_block() && self.held.is_some() {
+            return self.command_inside(Message::Execute, text).await;
         }
         let shard = self
             .held
             .as_ref()
             .map_or(super::AUTHORITATIVE, |held| held.shard);
-        if !self.stand_on(shard, crate::planner::Effect::Read).await? {
+        if !self.stand_on(shard, Effect::Read).await? {
             return Ok(());
         }
-        if matches!(
-            verb(text),
-            Verb::Commit { chain: false, .. } | Verb::Rollback { chain: false, .. }
-        ) {
-            self.sharded.block = Block::Ended;
-            self.sharded.wrote = false;
-        }
+        self.put_command(text, Expect::Execute);
+        Ok(())
+    }
+
+    /// A command of the client to the held server, as extended messages; its Parse and Bind were answered by us.
+    pub(super) fn put_command(&mut self, text: &[u8], expect: Expect) {
         let (Some(held), answers) = (&mut self.held, self.client.outbox()) else {
-            return Ok(());
+            return;
         };
         held.server.unnamed = None;
         encode::parse(held.server.outbox(), b"", &[text, b"\0\0\0"].concat());
@@ -218,9 +222,16 @@ impl Session {
         encode::bind(held.server.outbox(), b"", b"", b"\0\0\0\0\0\0");
         held.server.replies.expect(Expect::HiddenBind, answers);
         encode::execute(held.server.outbox(), b"", 0);
-        held.server.replies.expect(Expect::Execute, answers);
-        Ok(())
+        held.server.replies.expect(expect, answers);
     }
+}
+
+/// The first statement of a text, without its semicolon.
+pub(super) fn only_statement(text: &[u8]) -> &[u8] {
+    let first = scan::split(text, true).into_iter().next();
+    first
+        .and_then(|statement| text.get(statement))
+        .unwrap_or_default()
 }
 
 /// Whether the server of an open transaction runs the command, not the session.
@@ -228,6 +239,14 @@ fn is_passed_on(text: &[u8]) -> bool {
     !matches!(
         verb(text),
         Verb::Reset { .. } | Verb::Discard(_) | Verb::Deallocate { .. } | Verb::Unlisten
+    )
+}
+
+/// BEGIN, COMMIT or ROLLBACK.
+fn is_of_transactions(text: &[u8]) -> bool {
+    matches!(
+        verb(only_statement(text)),
+        Verb::Begin { .. } | Verb::Commit { .. } | Verb::Rollback { .. }
     )
 }
 

@@ -10,11 +10,8 @@ const COLUMNS: [&str; 5] = ["database", "shard", "kind", "object", "difference"]
 /// The answer up to its CommandComplete; `None` where the text asks for something else.
 pub(super) fn shown(text: &[u8], database: &Database) -> Option<Vec<u8>> {
     // Every simple query passes here.
-    if !text
-        .first()
-        .is_some_and(|first| first.eq_ignore_ascii_case(&b's'))
-        || !asks(text)
-    {
+    let begins = text.get(..4).unwrap_or_default();
+    if !begins.eq_ignore_ascii_case(b"show") || !asks(text) {
         return None;
     }
     let mut answer = Vec::new();

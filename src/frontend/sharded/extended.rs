@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::command::only_statement;
 use super::plans::{Description, Shape, Work};
 use super::standing::Place;
 use super::{Portal, Run};
@@ -169,7 +170,8 @@ impl Session {
             self.refuses_without_server(prepared.text())?;
         }
         // One that is on the server is the server's to refuse.
-        let ours = |portal: &Portal| !matches!(portal.run, Run::Held);
+        let held = self.held.as_ref().map(|held| held.shard);
+        let ours = |portal: &Portal| !matches!(portal.run, Run::On(shard) | Run::Counts(shard) if held == Some(shard));
         if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(ours) {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
@@ -180,6 +182,10 @@ impl Session {
                 return Err(SessionError::SchemaChanged.into());
             }
             Work::Plan(plan) => match self.bind_plan(&prepared, plan, &names, parameters).await? {
+                Some(run) => run,
+                None => return Ok(()),
+            },
+            Work::Cursor => match Box::pin(self.bind_cursor(&prepared, &names)).await? {
                 Some(run) => run,
                 None => return Ok(()),
             },
@@ -228,17 +234,25 @@ impl Session {
         // A failed transaction takes nothing but its end, and says so itself.
         let place = match &self.held {
             Some(held) if self.is_in_failed_block() => Place::Shard(held.shard),
-            _ => self.place(target, shape(prepared)?.shows)?,
+            _ => self.place(target, shape(prepared)?.shows, plan.effect)?,
         };
+        let on = |portal: &Portal| matches!(portal.run, Run::On(on) | Run::Counts(on) if place != Place::Shard(on));
+        if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(on) {
+            return Err(SessionError::PortalExists(lossy(names.portal)).into());
+        }
         match place {
             Place::Several(shards) => {
-                if !self.leave_shard(plan.effect).await? {
+                if !self.is_in_block() && !self.leave_shard(plan.effect).await? {
                     return Ok(None);
                 }
                 self.answer_static(encode::BIND_COMPLETE);
                 Ok(Some(Run::Scatter(shards, names.tail.to_vec())))
             }
             Place::Shard(shard) => {
+                let declares = shape(prepared)?.declares;
+                if declares {
+                    self.check_cursor(only_statement(prepared.text()), shard)?;
+                }
                 if !self.stand_on(shard, plan.effect).await? {
                     return Ok(None);
                 }
@@ -250,9 +264,15 @@ impl Session {
                 {
                     return Ok(None);
                 }
+                // Settled in between, it would count as one that has not written.
+                self.writes(shard, plan.effect);
                 let unnamed = names.statement.is_empty() && is_fresh;
                 self.bind_on_held(prepared, names, unnamed);
-                Ok(Some(Run::Held))
+                Ok(Some(if declares {
+                    Run::Counts(shard)
+                } else {
+                    Run::On(shard)
+                }))
             }
         }
     }
@@ -307,26 +327,35 @@ impl Session {
 
     /// Describe of a statement.
     pub(super) async fn describe_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
-        let Named::Statement(name) = decode::named(b'D', frame.body)? else {
-            return Err(SessionError::Internal("a portal is described at once").into());
+        let name = match decode::named(b'D', frame.body)? {
+            Named::Statement(name) => name,
+            Named::Portal(name) => {
+                let shard = self.describes_itself(name);
+                let shard = shard.ok_or_else(|| SessionError::NoPortal(lossy(name)))?;
+                return Box::pin(self.pass_to_portal(frame, shard, Expect::Describe)).await;
+            }
         };
         self.resolve_doubt(name).await?;
         let prepared = self.prepared(name)?;
         let answer = match work(&prepared)? {
             Work::Plan(_) => self.describe(&prepared).await?.statement.clone(),
+            Work::Cursor => return Box::pin(self.describe_cursor_statement(&prepared)).await,
             _ => Bytes::from_static(NOTHING),
         };
         self.answer(answer);
         Ok(())
     }
 
-    /// Describe of a portal; `None` where it is of a statement.
+    /// Describe of a portal; `None` where it is of a statement, or a server must say it.
     pub(super) fn describe_portal(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
         let name = match decode::named(b'D', frame.body) {
             Ok(Named::Portal(name)) => name,
             Ok(Named::Statement(_)) => return None,
             Err(error) => return Some(Err(error.into())),
         };
+        if self.describes_itself(name).is_some() {
+            return None;
+        }
         Some(self.portal_description(name).map(|it| self.answer(it)))
     }
 
@@ -349,13 +378,21 @@ impl Session {
 
     pub(super) fn close_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         if let Named::Portal(name) = decode::named(b'C', frame.body)? {
-            let on_server = match self.sharded.portals.remove(name) {
-                Some(portal) => matches!(portal.run, Run::Held),
-                None => false,
+            let held = self.held.as_ref().map(|held| held.shard);
+            let shard = match self.sharded.portals.remove(name).map(|portal| portal.run) {
+                Some(Run::On(shard) | Run::Counts(shard)) => Some(shard),
+                Some(_) => None,
+                None => self.sharded.begun.cursor(name),
             };
-            if !on_server {
-                self.answer_static(encode::CLOSE_COMPLETE);
-                return Ok(());
+            match shard {
+                Some(shard) if held == Some(shard) => {}
+                shard => {
+                    if let Some(shard) = shard {
+                        self.send_to_parked(shard, frame.whole, Expect::HiddenClose);
+                    }
+                    self.answer_static(encode::CLOSE_COMPLETE);
+                    return Ok(());
+                }
             }
         }
         self.close(frame)
@@ -365,30 +402,39 @@ impl Session {
     pub(super) fn execute_held(&mut self, frame: Frame<'_>) -> Option<Result<(), Trouble>> {
         let execute = decode::execute(frame.body).ok()?;
         let portal = self.sharded.portals.get(execute.portal)?;
-        if !matches!(portal.run, Run::Held) {
-            return None;
+        match portal.run {
+            Run::On(shard) if self.held.as_ref().is_none_or(|held| held.shard == shard) => {}
+            _ => return None,
         }
         self.count_statement();
-        if let Some(held) = &mut self.held {
-            held.server.outbox().extend_from_slice(frame.whole);
-        }
-        self.expect(Expect::Execute);
+        self.send_to_held(frame.whole, Expect::Execute);
         Some(Ok(()))
     }
 
-    /// Execute of a portal that no server has yet.
+    pub(super) fn send_to_held(&mut self, message: &[u8], expect: Expect) {
+        if let Some(held) = &mut self.held {
+            held.server.outbox().extend_from_slice(message);
+        }
+        self.expect(expect);
+    }
+
+    /// Execute of a portal that no server has yet, or another server of the transaction than the held one.
     pub(super) async fn execute_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let execute = decode::execute(frame.body)?;
         self.count_statement();
         let name = || lossy(execute.portal);
         let portal = self.sharded.portals.get_mut(execute.portal);
+        if let (None, Some(shard)) = (&portal, self.sharded.begun.cursor(execute.portal)) {
+            return Box::pin(self.pass_to_portal(frame, shard, Expect::Execute)).await;
+        }
         let portal = portal.ok_or_else(|| SessionError::NoPortal(name()))?;
         let prepared = Arc::clone(&portal.prepared);
         if execute.rows_max > 0 && matches!(portal.run, Run::Scatter(..)) {
             return Err(Refusal::new(Number::PortalOverShards).into());
         }
         let after = match portal.run {
-            Run::Held => Run::Held,
+            Run::On(shard) => Run::On(shard),
+            Run::Counts(shard) => Run::Counts(shard),
             Run::Scatter(..) | Run::Drained => Run::Drained,
             Run::Command | Run::Done => Run::Done,
             Run::Empty => Run::Empty,
@@ -401,10 +447,11 @@ impl Session {
                 self.answer(answer);
                 Ok(())
             }
-            Run::Held => Err(SessionError::Internal("this is executed at once").into()),
+            Run::On(shard) => Box::pin(self.pass_to_portal(frame, shard, Expect::Execute)).await,
+            Run::Counts(shard) => Box::pin(self.execute_counted(frame, &prepared, shard)).await,
             Run::Scatter(shards, bind) => {
                 // Statements between Bind and Execute may have moved the session.
-                if !self.leave_shard(Effect::Read).await? {
+                if !self.is_in_block() && !self.leave_shard(Effect::Read).await? {
                     return Ok(());
                 }
                 let rows = self.scatter_bound(&shards, &prepared, &bind).await?;

@@ -8,11 +8,14 @@
 
 mod cache;
 mod command;
+mod cursor;
 mod drift;
 mod extended;
+mod many;
 mod plans;
 mod scatter;
 mod simple;
+mod spread;
 mod standing;
 
 use std::collections::HashMap;
@@ -22,8 +25,9 @@ use command::changes_meaning;
 pub(super) use plans::{Plans, Shape};
 use standing::Several;
 
-use super::session::Session;
+use super::session::{Held, Session};
 use super::statements::Prepared;
+use super::transaction::Begun;
 use super::trouble::Trouble;
 use crate::backend::replies::StatementId;
 use crate::backend::settings::Settings;
@@ -53,6 +57,13 @@ pub(super) struct Sharded {
     /// The statement that was described last, since the last Sync: nobody can have changed its tables meanwhile.
     described: Option<StatementId>,
     portals: Portals,
+    /// The transaction of the block, for a server that joins it.
+    begun: Begun,
+    /// The shard that the block wrote on. A server has written unless all that it ran is proven to read.
+    writer: Option<ShardId>,
+    /// The other servers of the block's transaction: all that was sent to them is answered and synced, or is hidden and
+    /// still to be sent. Nearly always there is none.
+    parked: Vec<Held>,
 }
 
 /// The portals of a session; nearly always there is only the unnamed one.
@@ -132,8 +143,10 @@ struct Portal {
 }
 
 enum Run {
-    /// The portal is on the held server.
-    Held,
+    /// The portal is on the transaction's server of this shard.
+    On(ShardId),
+    /// The same, of a DECLARE or CLOSE, whose success is kept account of.
+    Counts(ShardId),
     /// All but the names of its Bind; it is bound on these shards when it is executed.
     Scatter(Several, Vec<u8>),
     /// A command about the transaction or the session.
@@ -188,6 +201,11 @@ impl Session {
                 if self.held.is_none() {
                     self.sharded.portals.clear();
                     self.statements.confirm();
+                } else if self.skipping && self.is_in_block() {
+                    // What failed was synced already, so that another shard could have its turn.
+                    self.skipping = false;
+                    self.ready();
+                    return Some(Ok(()));
                 }
                 self.sync();
                 Some(Ok(()))

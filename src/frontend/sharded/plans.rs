@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::cache::Cache;
+use super::cursor::Cursor;
 use crate::frontend::statements::{Interned, Prepared};
 use crate::placement::Placement;
 use crate::planner::{self, Effect, Knowledge, Number, Plan, Refusal, Route, Template};
@@ -33,6 +34,8 @@ pub struct Shape {
     pub declared: Vec<(usize, u32)>,
     /// SHOW.
     pub shows: bool,
+    /// DECLARE of a cursor.
+    pub declares: bool,
     /// Of the latest catalogue after which it was planned like this.
     version: AtomicU64,
 }
@@ -54,7 +57,7 @@ impl Shape {
     pub fn may_be_outdated(&self) -> bool {
         match &self.work {
             Ok(Work::Plan(plan)) => plan.must_fail,
-            Ok(Work::Command | Work::Empty) => false,
+            Ok(Work::Command | Work::Cursor | Work::Empty) => false,
             Err(refusal) => matches!(
                 refusal.number,
                 Number::TableMissing | Number::RelationDiffers | Number::SettingsDiffer
@@ -68,6 +71,8 @@ pub enum Work {
     Plan(Plan),
     /// A command about the transaction or the session, told by its first words.
     Command,
+    /// FETCH, MOVE or CLOSE of a cursor; DECLARE has the plan of its query.
+    Cursor,
     Empty,
 }
 
@@ -164,6 +169,7 @@ impl Plans {
             declared,
             shows: matches!(verb(text), Verb::Show { .. }),
             version: AtomicU64::new(knowledge.catalog.version()),
+            declares: matches!(verb(text), Verb::Declare),
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),
@@ -227,12 +233,39 @@ impl Plans {
             [] => Ok(Work::Empty),
             [one] => {
                 let statement = text.get(one.clone()).unwrap_or_default();
+                if let Some(cursor) = Cursor::of(statement) {
+                    return self.cursor(&cursor, knowledge, metrics);
+                }
                 match unplanned(statement) {
                     Some(known) => known,
                     None => self.plan(statement, knowledge, metrics).map(Work::Plan),
                 }
             }
             _ => Err(Refusal::new(Number::ManyStatements)),
+        }
+    }
+
+    /// A cursor is on the shard that its query needs.
+    fn cursor(
+        &self,
+        cursor: &Cursor<'_>,
+        knowledge: &Knowledge<'_>,
+        metrics: &DatabaseMetrics,
+    ) -> Result<Work, Refusal> {
+        let Cursor::Declare { holds, query, .. } = cursor else {
+            return Ok(Work::Cursor);
+        };
+        if *holds {
+            return Err(Refusal::about(Number::Cursor, "WITH HOLD"));
+        }
+        let plan = self.plan(query, knowledge, metrics)?;
+        match plan.route {
+            Route::One(_) | Route::Any | Route::Authoritative | Route::Key { .. } => {
+                Ok(Work::Plan(plan))
+            }
+            Route::Keys(_) | Route::Some(_) | Route::Every => {
+                Err(Refusal::about(Number::Cursor, "rows of several shards"))
+            }
         }
     }
 

@@ -66,6 +66,9 @@ impl Session {
         doubted: Option<(&Prepared, &Description)>,
         put: impl Fn(&mut Server, bool),
     ) -> Result<u64, Trouble> {
+        if self.is_in_block() || !self.transaction.is_idle() {
+            return self.scatter_inside(shards, doubted, put).await;
+        }
         let mut borrowed = self.borrow_several(shards).await?;
         if let Some((prepared, description)) = doubted
             && let Err(trouble) = self
@@ -139,13 +142,16 @@ impl Session {
         Ok(())
     }
 
+    pub(super) fn shards_of(&self, several: &Several) -> Vec<ShardId> {
+        match several {
+            Several::Some(shards) => shards.to_vec(),
+            Several::Every => self.database.config.shards.iter().map(|it| it.id).collect(),
+        }
+    }
+
     /// A server of each shard, always in the order of the shards: so no two sessions wait for each other.
     async fn borrow_several(&mut self, shards: &Several) -> Result<Vec<Borrowed>, Trouble> {
-        let every = &self.database.config.shards;
-        let shards: Vec<ShardId> = match shards {
-            Several::Some(shards) => shards.to_vec(),
-            Several::Every => every.iter().map(|shard| shard.id).collect(),
-        };
+        let shards = self.shards_of(shards);
         let mut borrowed = Vec::with_capacity(shards.len());
         for shard in shards {
             let pool = self.pool(shard)?;

@@ -1,7 +1,9 @@
-//! Query messages: one statement each.
+//! Query messages of one statement.
 
+use super::command::only_statement;
 use super::extended::{shape, work};
 use super::plans::Work;
+use super::spread::Message;
 use super::standing::Place;
 use super::{AUTHORITATIVE, drift};
 use crate::backend::replies::Expect;
@@ -16,11 +18,13 @@ use crate::wire::encode;
 use crate::wire::frame::Frame;
 
 /// Behind the text in a Parse message without types: the zero and the count.
-const NO_TYPES: &[u8] = b"\0\0\0";
+pub(super) const NO_TYPES: &[u8] = b"\0\0\0";
 
 impl Session {
     pub(super) async fn query_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let text = decode::query(frame.body)?;
+        // Alone it takes less room in the future than the frame, which is in there several times.
+        let message = frame.whole;
         self.count_statement();
         self.statements.remove(b"");
         let unsynced = |session: &Self| {
@@ -42,7 +46,7 @@ impl Session {
             if !scan::is_single(text, true) {
                 return Err(Refusal::new(Number::ManyStatements).into());
             }
-            return self.forward_query(frame, AUTHORITATIVE, Effect::Read).await;
+            return self.command_inside(Message::Query(message), text).await;
         }
         if let Some(answer) = drift::shown(text, &self.database) {
             self.client.outbox().extend_from_slice(&answer);
@@ -50,7 +54,10 @@ impl Session {
             return Ok(());
         }
         if let Some(plan) = self.database.plan_like(text)? {
-            return self.run_simple(frame, &plan, false).await;
+            return self.run_simple(message, &plan, false).await;
+        }
+        if !scan::is_single(text, true) {
+            return Box::pin(self.query_many(message, text)).await;
         }
         let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
         match work(&prepared)? {
@@ -65,27 +72,50 @@ impl Session {
                     self.ready();
                     Ok(())
                 }
-                None => self.forward_query(frame, AUTHORITATIVE, Effect::Read).await,
+                None if self.is_in_block() => {
+                    self.command_inside(Message::Query(message), prepared.text())
+                        .await
+                }
+                None => {
+                    let shard = self.held.as_ref().map_or(AUTHORITATIVE, |held| held.shard);
+                    self.forward_query(message, shard, Effect::Read).await
+                }
             },
             Work::Plan(plan) if plan.must_fail => {
                 self.describe(&prepared).await?;
                 Err(SessionError::SchemaChanged.into())
             }
-            Work::Plan(plan) => self.run_simple(frame, plan, shape(&prepared)?.shows).await,
+            Work::Plan(plan) if shape(&prepared)?.declares => {
+                let target = plan.target(self.database.placement()?, &())?;
+                let declares = match self.place(target, false, plan.effect)? {
+                    Place::Shard(shard) => Some((shard, plan.effect)),
+                    Place::Several(_) => return Err(Refusal::new(Number::Cursor).into()),
+                };
+                let statement = only_statement(prepared.text());
+                Box::pin(self.query_cursor(message, statement, declares)).await
+            }
+            Work::Plan(plan) => {
+                self.run_simple(message, plan, shape(&prepared)?.shows)
+                    .await
+            }
+            Work::Cursor => {
+                let statement = only_statement(prepared.text());
+                Box::pin(self.query_cursor(message, statement, None)).await
+            }
         }
     }
 
     async fn run_simple(
         &mut self,
-        frame: Frame<'_>,
+        message: &[u8],
         plan: &Plan,
         shows: bool,
     ) -> Result<(), Trouble> {
         let target = plan.target(self.database.placement()?, &())?;
-        match self.place(target, shows)? {
-            Place::Shard(shard) => self.forward_query(frame, shard, plan.effect).await,
+        match self.place(target, shows, plan.effect)? {
+            Place::Shard(shard) => self.forward_query(message, shard, plan.effect).await,
             Place::Several(shards) => {
-                let rows = self.scatter_query(&shards, frame.whole).await?;
+                let rows = self.scatter_query(&shards, message).await?;
                 encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
                 self.ready();
                 Ok(())
@@ -93,27 +123,25 @@ impl Session {
         }
     }
 
-    /// To the held server, whichever it is, or to this shard.
     async fn forward_query(
         &mut self,
-        frame: Frame<'_>,
+        message: &[u8],
         shard: ShardId,
         effect: Effect,
     ) -> Result<(), Trouble> {
-        let shard = self.held.as_ref().map_or(shard, |held| held.shard);
         if !self.stand_on(shard, effect).await? {
             return Ok(());
         }
         if let Some(held) = &mut self.held {
             held.server.unnamed = None;
-            held.server.outbox().extend_from_slice(frame.whole);
+            held.server.outbox().extend_from_slice(message);
         }
         self.expect(Expect::Query);
         Ok(())
     }
 
     /// ReadyForQuery, where no server says it.
-    fn ready(&mut self) {
+    pub(super) fn ready(&mut self) {
         let status = self.held.as_ref().map_or_else(
             || self.transaction.status(),
             |held| held.server.replies.status,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::{AUTHORITATIVE, Block};
 use crate::backend::replies::Expect;
+use crate::backend::rescue::Remains;
 use crate::execute;
 use crate::frontend::session::{Held, Session};
-use crate::frontend::transaction::Transaction;
+use crate::frontend::transaction::{Begun, Transaction};
 use crate::frontend::trouble::{SessionError, Trouble};
 use crate::names::ShardId;
 use crate::planner::{Effect, Number, Refusal, Target};
@@ -34,18 +35,19 @@ impl Session {
         self.sharded.block == Block::Open
     }
 
-    /// The held server's transaction has failed: it refuses everything but its end. Unknown, and so `false`, while
-    /// something is owed: that may be the ROLLBACK TO that ends the failure.
+    /// The held server's transaction has failed: it refuses everything but its end. Unknown, and so `false`, where
+    /// something was sent since it said so: that may be the ROLLBACK TO that ends the failure.
     pub(super) fn is_in_failed_block(&self) -> bool {
         self.is_in_block()
             && self.held.as_ref().is_some_and(|held| {
                 let replies = &held.server.replies;
-                replies.status == Status::Failed && replies.settled()
+                replies.status == Status::Failed && replies.settled() && !replies.unsynced()
             })
     }
 
     /// The held server is lost. Whether it had, or was to begin, a transaction of the client's.
     pub(in crate::frontend) fn loses_block(&mut self) -> bool {
+        self.rescue_parked(Remains::Nothing);
         std::mem::take(&mut self.sharded).block == Block::Open
     }
 
@@ -58,33 +60,37 @@ impl Session {
         };
         if status == Status::Idle {
             self.sharded.portals.clear();
+            self.sharded.writer = None;
+            if self.sharded.begun != Begun::default() {
+                self.sharded.begun = Begun::default();
+            }
+            // Whatever ended it: the others of the transaction have nothing that must be kept.
+            self.rescue_parked(Remains::Nothing);
         }
     }
 
     /// The place of a statement, or why it has none in this transaction. One that `shows` a setting asks for those of
     /// its transaction.
-    pub(super) fn place(&self, target: Target, shows: bool) -> Result<Place, Refusal> {
+    pub(super) fn place(
+        &self,
+        target: Target,
+        shows: bool,
+        effect: Effect,
+    ) -> Result<Place, Refusal> {
         if let (true, Some(held)) = (self.is_in_block(), &self.held) {
-            return match target {
-                _ if shows => Ok(Place::Shard(held.shard)),
-                Target::One(shard) if shard == held.shard => Ok(Place::Shard(shard)),
-                Target::Any => Ok(Place::Shard(held.shard)),
-                Target::Authoritative if held.shard == AUTHORITATIVE => {
-                    Ok(Place::Shard(AUTHORITATIVE))
+            let place = match target {
+                _ if shows => Place::Shard(held.shard),
+                Target::One(shard) => Place::Shard(shard),
+                Target::Any => Place::Shard(held.shard),
+                Target::Authoritative => Place::Shard(AUTHORITATIVE),
+                Target::Some(shards) => Place::Several(Several::Some(shards)),
+                Target::Every => Place::Several(Several::Every),
+            };
+            return match self.sharded.writer {
+                Some(writer) if effect == Effect::Write && place != Place::Shard(writer) => {
+                    Err(self.second_writer(&place, writer))
                 }
-                Target::One(shard) => Err(Refusal::about(
-                    Number::SecondShard,
-                    format!(
-                        "it needs shard {}, the transaction is on {}",
-                        self.shard_name(shard),
-                        self.shard_name(held.shard)
-                    ),
-                )),
-                Target::Authoritative => Err(Refusal::about(
-                    Number::CatalogElsewhere,
-                    format!("the transaction is on {}", self.shard_name(held.shard)),
-                )),
-                Target::Some(_) | Target::Every => Err(Refusal::new(Number::ScatterInTransaction)),
+                _ => Ok(place),
             };
         }
         let begun = !self.transaction.is_idle();
@@ -97,15 +103,22 @@ impl Session {
                 Some(held) => held.shard,
                 None => self.database.next_shard(),
             })),
-            Target::Some(_) | Target::Every if begun => {
-                Err(Refusal::new(Number::ScatterInTransaction))
-            }
             Target::Some(shards) => Ok(Place::Several(Several::Some(shards))),
             Target::Every => Ok(Place::Several(Several::Every)),
         }
     }
 
-    fn shard_name(&self, shard: ShardId) -> String {
+    fn second_writer(&self, place: &Place, writer: ShardId) -> Refusal {
+        let needs = match place {
+            Place::Shard(shard) => format!("shard {}", self.shard_name(*shard)),
+            Place::Several(_) => "several shards".to_owned(),
+        };
+        let has = self.shard_name(writer);
+        let what = format!("it would write on {needs}, the transaction has written on {has}");
+        Refusal::about(Number::SecondShard, what)
+    }
+
+    pub(super) fn shard_name(&self, shard: ShardId) -> String {
         let shards = &self.database.config.shards;
         shards
             .get(shard.index())
@@ -121,6 +134,14 @@ impl Session {
         shard: ShardId,
         effect: Effect,
     ) -> Result<bool, Trouble> {
+        let joins = |held: &Held| held.shard != shard;
+        if self.is_in_block() && self.held.as_ref().is_some_and(joins) {
+            if !Box::pin(self.go_to(shard)).await? {
+                return Ok(false);
+            }
+            self.writes(shard, effect);
+            return Ok(true);
+        }
         let begun = matches!(self.transaction, Transaction::Begun(_));
         if self
             .held
@@ -136,21 +157,35 @@ impl Session {
             && let Transaction::Begun(begun) = &self.transaction
             && let Some(Held { server, .. }) = &mut self.held
         {
+            let prologue = begun.prologue();
             let answers = self.client.outbox();
-            for text in begun.prologue() {
+            for text in prologue.ok_or_else(|| Refusal::new(Number::StepsUntold))? {
                 server.send_prologue(&text, answers);
             }
-            self.transaction = Transaction::Idle;
+            if let Transaction::Begun(begun) = std::mem::take(&mut self.transaction) {
+                self.sharded.begun = begun;
+            }
+            self.sharded.writer = None;
             self.sharded.block = Block::Open;
         }
-        self.sharded.wrote |= effect == Effect::Write;
+        self.writes(shard, effect);
         Ok(true)
+    }
+
+    pub(super) fn writes(&mut self, shard: ShardId, effect: Effect) {
+        if effect == Effect::Write {
+            self.sharded.wrote = true;
+            self.sharded.writer = Some(shard);
+        }
     }
 
     /// Ends the held server's part of a pipeline, before another shard's begins. Statements that wrote must succeed or
     /// fail together, so there it is refused.
     pub(super) async fn leave_shard(&mut self, next: Effect) -> Result<bool, Trouble> {
         let wrote = self.sharded.wrote;
+        if !self.settle_syncs().await? {
+            return Ok(false);
+        }
         let Some(held) = &mut self.held else {
             return Ok(true);
         };
@@ -167,6 +202,10 @@ impl Session {
             }
         }
         self.settle().await?;
+        if self.is_in_failed_block() {
+            // It was to end in a string of statements of which one has failed.
+            return Err(SessionError::InFailedTransaction.into());
+        }
         if self.held.is_some() {
             return Err(SessionError::Internal("the server cannot be given back").into());
         }
