@@ -102,6 +102,30 @@ const TABLES: &[Table] = &[
         others: &["1", "2"],
     },
     Table {
+        name: "narrow",
+        key: "k",
+        key_type: "int2",
+        keys: &["1", "2", "4", "13", "42", "-1", "40000", "5000000000"],
+        other: "a",
+        others: &["1", "2", "NULL"],
+    },
+    Table {
+        name: "loose",
+        key: "k",
+        key_type: "int8",
+        keys: &["1", "2", "4", "13", "42", "-1", "40000"],
+        other: "a",
+        others: &["1", "2", "NULL"],
+    },
+    Table {
+        name: "short",
+        key: "k",
+        key_type: "text",
+        keys: &["ab", "cd", "ef", "1", "abcd ", "abcd", "toolong"],
+        other: "a",
+        others: &["1", "2", "NULL"],
+    },
+    Table {
         name: "products",
         key: "sku",
         key_type: "text",
@@ -123,6 +147,18 @@ const TABLES: &[Table] = &[
         others: &["1", "3", "5"],
     },
 ];
+
+/// Keys that are narrow, that may be NULL, and that are cut.
+const MORE_TABLES: &str = "
+CREATE TABLE narrow (k int2 PRIMARY KEY, a int8);
+CREATE TABLE loose (k int8, a int8);
+CREATE TABLE short (k varchar(4), a int8);
+";
+const MORE_RULES: &str = "
+narrow sharded k
+loose sharded k
+short sharded k
+";
 
 /// One statement in the making; parameters are numbered as they are made.
 struct Maker {
@@ -191,6 +227,7 @@ impl Maker {
         let each: Vec<String> = (0..count)
             .map(|_| match self.random.random_range(0..8) {
                 0 => "NULL".to_owned(),
+                1 if table.key_type != "text" => format!("\u{b}{}\u{b}", self.of(table.keys)),
                 _ => format!("\"{}\"", self.of(table.keys)),
             })
             .collect();
@@ -261,12 +298,41 @@ impl Maker {
         }
     }
 
+    fn partner_named(&self, name: &str) -> &'static Table {
+        TABLES.iter().find(|table| table.name == name).unwrap()
+    }
+
     fn select(&mut self) -> (&'static str, String) {
         let table = self.of(TABLES);
         let condition = |maker: &mut Self| maker.condition(table, "a", 2);
         let name = table.name;
         let key = table.key;
-        match self.random.random_range(0..10) {
+        match self.random.random_range(0..12) {
+            10 => {
+                let kind = *self.of(&["LEFT JOIN", "RIGHT JOIN", "JOIN", "FULL JOIN"]);
+                (
+                    "reference",
+                    format!(
+                        "SELECT k.code, a.* FROM currencies k {kind} {name} a ON a.{}::text = k.digits::text WHERE {}",
+                        table.other,
+                        condition(self)
+                    ),
+                )
+            }
+            11 => {
+                let partner = self.partner(table);
+                (
+                    "join by others",
+                    format!(
+                        "SELECT count(*) FROM {name} a LEFT JOIN {} b ON a.{}::text = b.{}::text WHERE {} AND {}",
+                        partner.name,
+                        table.other,
+                        partner.other,
+                        condition(self),
+                        self.condition(partner, "b", 1)
+                    ),
+                )
+            }
             9 => {
                 let rows = self.values(table).replace(", ", "), (");
                 let kind = *self.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN"]);
@@ -383,7 +449,48 @@ impl Maker {
     fn write(&mut self) -> (&'static str, String) {
         let table = &TABLES[1];
         let condition = self.condition(table, "a", 1);
-        match self.random.random_range(0..7) {
+        match self.random.random_range(0..10) {
+            7 => {
+                let set = *self.of(&[
+                    "GROUP BY a.customer_id",
+                    "GROUP BY ROLLUP (a.customer_id)",
+                    "GROUP BY 1",
+                ]);
+                (
+                    "insert groups",
+                    format!(
+                        "INSERT INTO loose (k, a) SELECT a.customer_id, count(*) FROM orders a WHERE {condition} {set} RETURNING *"
+                    ),
+                )
+            }
+            8 => {
+                let short = self.partner_named("short");
+                let key = self.value(short);
+                let filter = self.condition(short, "a", 1);
+                if self.one_in(2) {
+                    (
+                        "cut keys",
+                        format!(
+                            "INSERT INTO short SELECT {key}, a.a FROM short a WHERE {filter} RETURNING *"
+                        ),
+                    )
+                } else {
+                    (
+                        "cut keys",
+                        format!("UPDATE short a SET k = {key} WHERE {filter} RETURNING *"),
+                    )
+                }
+            }
+            9 => {
+                let key = self.value(table);
+                (
+                    "merge",
+                    format!(
+                        "MERGE INTO orders o USING (VALUES ({key}, 1), ({key}, 77)) v (k, n) ON o.customer_id = v.k AND o.order_id = v.n \
+                   WHEN MATCHED THEN UPDATE SET note = 'm' WHEN NOT MATCHED THEN INSERT (customer_id, order_id) VALUES (v.k, v.n)"
+                    ),
+                )
+            }
             0 => (
                 "update",
                 format!("UPDATE orders a SET note = 'x' WHERE {condition} RETURNING a.*"),
@@ -468,7 +575,7 @@ fn refusal(reply: &Reply) -> Option<String> {
 
 #[test]
 fn random_statements_with_keys_are_answered_as_by_one_postgresql_or_refused() {
-    let both = both::start("routes");
+    let both = both::start("routes", MORE_TABLES, MORE_RULES);
     both.fill();
     let (mut through, mut straight) = (both.through(), both.straight());
     // Rows of the other keys: without them some shards would have few.
@@ -480,6 +587,24 @@ fn random_statements_with_keys_are_answered_as_by_one_postgresql_or_refused() {
             through.query(&text).ok();
             straight.query(&text).ok();
         }
+    }
+    for text in [
+        "INSERT INTO narrow VALUES (1, 1)",
+        "INSERT INTO narrow VALUES (2, 2)",
+        "INSERT INTO narrow VALUES (4, 1)",
+        "INSERT INTO narrow VALUES (13, NULL)",
+        "INSERT INTO narrow VALUES (42, 2)",
+        "INSERT INTO loose VALUES (1, 1)",
+        "INSERT INTO loose VALUES (4, 2)",
+        "INSERT INTO loose VALUES (13, 1)",
+        "INSERT INTO loose VALUES (40000, NULL)",
+        "INSERT INTO short VALUES ('ab', 1)",
+        "INSERT INTO short VALUES ('cd', 2)",
+        "INSERT INTO short VALUES ('ef', 1)",
+        "INSERT INTO short VALUES ('abcd ', 2)",
+    ] {
+        through.query(text).ok();
+        straight.query(text).ok();
     }
     let seed = number("ROUTES_SEED", 1);
     let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();

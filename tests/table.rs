@@ -42,7 +42,7 @@ fn comparable(text: &str, reply: &Reply) -> String {
 
 #[test]
 fn what_is_routed_equals_the_answer_of_one_postgresql_and_what_is_not_is_refused_by_number() {
-    let both = both::start("herd");
+    let both = both::start("herd", "", "");
     both.fill();
     both.compare_rows();
     let (routed, refused) = (data("routed.sql"), data("refused.sql"));

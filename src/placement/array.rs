@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::key::{is_space, trim};
+
 /// Elements that are read; an array of more is not understood.
 const ELEMENTS_MAX: usize = 100_000;
 
@@ -16,9 +18,7 @@ type Elements<'a> = Vec<Option<Cow<'a, [u8]>>>;
 #[must_use]
 pub fn from_text(text: &[u8]) -> Option<Elements<'_>> {
     let mut elements = Vec::new();
-    let mut at = Text {
-        rest: text.trim_ascii(),
-    };
+    let mut at = Text { rest: trim(text) };
     at.array(&mut elements, 0)?;
     at.rest.is_empty().then_some(elements)
 }
@@ -37,7 +37,12 @@ impl<'a> Text<'a> {
     }
 
     fn blanks(&mut self) {
-        self.rest = self.rest.trim_ascii_start();
+        let is_kept = |byte: &u8| !is_space(byte);
+        let start = self.rest.iter().position(is_kept);
+        self.rest = self
+            .rest
+            .get(start.unwrap_or(self.rest.len())..)
+            .unwrap_or_default();
     }
 
     fn array(&mut self, elements: &mut Elements<'a>, depth: usize) -> Option<()> {
@@ -100,7 +105,7 @@ impl<'a> Text<'a> {
         }
         let (value, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest;
-        let value = value.trim_ascii_end();
+        let value = trim(value);
         if value.is_empty() {
             return None;
         }
@@ -166,6 +171,7 @@ mod tests {
             (" { } ", Some(Vec::new())),
             ("{1,2}", some(&["1", "2"])),
             ("{ 1 , 2 }", some(&["1", "2"])),
+            ("\u{b}{\u{b}1\u{b},\t2\r}\u{c}", some(&["1", "2"])),
             ("{a b , c}", some(&["a b", "c"])),
             (r#"{"a","","NULL"," x "}"#, some(&["a", "", "NULL", " x "])),
             (r#"{"a\"b","c\\d"}"#, some(&["a\"b", "c\\d"])),

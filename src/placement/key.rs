@@ -193,9 +193,12 @@ fn negated_sum(digits: &[u8], radix: u32, underscore_first: bool) -> Option<i64>
     complete.then_some(sum)
 }
 
-/// C's `isspace` in the C locale: Rust's ASCII white space and the vertical tab.
-fn trim(text: &[u8]) -> &[u8] {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r');
+/// C's `isspace` in the C locale, which is `array_isspace`, too: Rust's ASCII white space and the vertical tab.
+pub(super) fn is_space(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
+}
+
+pub(super) fn trim(text: &[u8]) -> &[u8] {
     let start = text
         .iter()
         .position(|byte| !is_space(byte))

@@ -35,6 +35,11 @@ pub(super) struct Group {
 }
 
 impl Keys {
+    /// Values in all.
+    pub fn len(&self) -> usize {
+        self.sets.iter().map(Vec::len).sum()
+    }
+
     /// No parameter is among the values.
     pub(super) fn are_fixed(&self) -> bool {
         self.sets.iter().flatten().all(Given::is_fixed)
@@ -59,7 +64,7 @@ impl Keys {
             .flatten()
             .filter_map(|given| match given.constant {
                 Constant::Parameter { index, .. } | Constant::Elements { index, .. } => Some(index),
-                Constant::Value(_) | Constant::Invalid => None,
+                Constant::Value(_) | Constant::Nothing | Constant::Invalid => None,
             });
         let mut indexes: Vec<u16> = indexes.collect();
         indexes.sort_unstable();

@@ -43,6 +43,17 @@ pub struct Knowledge<'a> {
     pub placement: &'a Placement,
 }
 
+impl Plan {
+    /// Whether it is worth keeping: a client could write many thousand values.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        match &self.route {
+            Route::Keys(keys) => keys.len() <= template::VALUES_MAX,
+            _ => true,
+        }
+    }
+}
+
 /// What was decided about one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

@@ -22,7 +22,7 @@ pub(super) const NODES_MAX: usize = 256;
 
 /// Sources that are kept, and values in all of them; what is beyond proves nothing.
 const SOURCES_MAX: usize = 64;
-const VALUES_MAX: usize = 10_000;
+pub(super) const VALUES_MAX: usize = 50_000;
 
 /// An occurrence of a sharded table.
 pub(super) type Node = usize;
@@ -43,6 +43,8 @@ pub(super) enum Constant {
         index: u16,
         key_type: KeyType,
     },
+    /// No row has it: the column cannot hold it.
+    Nothing,
     /// The type's input function will raise an error on any shard.
     Invalid,
 }
@@ -56,7 +58,10 @@ pub(super) struct Given {
 
 impl Given {
     pub fn is_fixed(&self) -> bool {
-        matches!(self.constant, Constant::Value(_) | Constant::Invalid)
+        matches!(
+            self.constant,
+            Constant::Value(_) | Constant::Nothing | Constant::Invalid
+        )
     }
 }
 
@@ -212,6 +217,10 @@ impl Proof {
 pub(super) fn constant(expr: &Expr, key_type: KeyType) -> Option<Vec<Given>> {
     match expr {
         Expr::Literal(Literal::Null) => Some(Vec::new()),
+        // a string among numbers is read as what they have in common, so it may be wider than the key
+        Expr::Literal(literal) if key_type.hashes_like(KeyType::Int8) => {
+            one(literal_constant(literal, KeyType::Int8, key_type))
+        }
         Expr::Literal(literal) => one(literal_constant(literal, key_type, key_type)),
         Expr::Parameter(number) => one(parameter_constant(*number, key_type)),
         Expr::Cast { inner, to } => {

@@ -141,6 +141,7 @@ pub(super) fn resolve(
             add(value);
             Ok(Found::Values)
         }
+        Constant::Nothing => Ok(Found::Values),
         Constant::Invalid => Ok(Found::Invalid),
         Constant::Parameter {
             index,
@@ -171,10 +172,9 @@ pub(super) fn resolve(
                 Some(assigned) => stored(value, *assigned),
                 None => Some(value),
             };
-            Ok(value.map_or(Found::Invalid, |value| {
-                add(&value);
-                Found::Values
-            }))
+            // One that the column cannot hold is no row's; whether it is an error depends on there being a row.
+            value.iter().for_each(add);
+            Ok(Found::Values)
         }
         Constant::Elements { index, key_type } => {
             let Some(bound) = parameters.bound(*index) else {

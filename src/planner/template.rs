@@ -21,7 +21,7 @@ const GUARDS_MAX: usize = 64;
 const GUARD_BYTES_MAX: usize = 1024;
 
 /// Key values of a template that is kept.
-const VALUES_MAX: usize = 256;
+pub(super) const VALUES_MAX: usize = 256;
 
 /// A plan that holds for other literals too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,11 +64,13 @@ impl LiteralKey {
             let value = value.map(|value| if self.slot.negated { -value } else { value });
             value.map(KeyValue::Int)
         };
-        let value = match self.assigned {
-            Some(assigned) => value.and_then(|value| stored(value, assigned)),
-            None => value,
-        };
-        value.map_or(Constant::Invalid, Constant::Value)
+        match (value, self.assigned) {
+            (None, _) => Constant::Invalid,
+            (Some(value), None) => Constant::Value(value),
+            (Some(value), Some(assigned)) => {
+                stored(value, assigned).map_or(Constant::Nothing, Constant::Value)
+            }
+        }
     }
 }
 
@@ -116,9 +118,8 @@ impl Template {
             Guard::Is(_, written) => written.len(),
             Guard::NoMoment(_) => 0,
         };
-        let values = |keys: &Arc<Keys>| keys.sets.iter().map(Vec::len).sum::<usize>();
         self.guards.len() <= GUARDS_MAX
-            && self.keys.as_ref().map_or(0, values) <= VALUES_MAX
+            && self.keys.as_ref().map_or(0, |keys| keys.len()) <= VALUES_MAX
             && self.guards.iter().map(written).sum::<usize>() <= GUARD_BYTES_MAX
     }
 

@@ -249,7 +249,6 @@ PGH016	SELECT name FROM active_customers WHERE name = 'x'
 PGH016	SELECT * FROM customers WHERE name IN (SELECT name FROM active_customers)
 PGH016	SELECT * FROM latest_orders WHERE customer_id = 42
 PGH016	SELECT * FROM ranked_orders WHERE customer_id = 42
-PGH018	SELECT * FROM orders_of_42, customers_of_43
 PGH010	SELECT * FROM names_of_all WHERE customer_id = 42
 PGH035	SELECT * FROM stray_view
 PGH040	SELECT * FROM joined_oddly WHERE customer_id = 42
@@ -267,7 +266,7 @@ PGH045	INSERT INTO watched_rest VALUES (42, 'x')
 PGH054	INSERT INTO readings VALUES (42, 'x')
 PGH054	INSERT INTO readings_all VALUES (42, 'x')
 PGH026	INSERT INTO measurements (taken_on, value) VALUES ('2024-05-05', 1.5)
-PGH022	UPDATE measurements_2024 SET customer_id = 1 WHERE customer_id = 42
+PGH022	UPDATE measurements_2024 SET customer_id = 4 WHERE customer_id = 42
 PGH021	DELETE FROM measurements
 PGH042	SELECT * FROM people WHERE person_id = 42
 PGH042	SELECT * FROM ONLY people WHERE person_id = 42

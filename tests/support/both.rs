@@ -24,9 +24,9 @@ pub fn lines(text: &str) -> Vec<&str> {
 }
 
 /// `rules.txt` as it stands in a configuration.
-fn rules(database: &str) -> String {
+fn rules(database: &str, more: &str) -> String {
     let mut toml = String::new();
-    for line in lines(&data("rules.txt")) {
+    for line in lines(&(data("rules.txt") + more)) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let rule = match words[1..] {
             ["sharded", key] => format!("key = \"{key}\""),
@@ -52,7 +52,8 @@ pub struct Both {
     one: Servers,
 }
 
-pub fn start(name: &str) -> Both {
+/// With more tables, and their rules as those of `rules.txt`.
+pub fn start(name: &str, tables: &str, more_rules: &str) -> Both {
     let shards = servers().all();
     let name = database(shards, name, "");
     let one = servers_with("one", 1);
@@ -61,11 +62,11 @@ pub fn start(name: &str) -> Both {
         "postgres",
         &format!("CREATE DATABASE {name}"),
     );
-    let schema = data("schema.sql");
+    let schema = data("schema.sql") + tables;
     for server in shards.iter().chain(one.all()) {
         sql(server, &name, &schema);
     }
-    let config = Proxy::config(&name, shards, &rules(&name));
+    let config = Proxy::config(&name, shards, &rules(&name, more_rules));
     let proxy = Proxy::start_with(&config, init);
     Both {
         proxy,

@@ -16,6 +16,7 @@ use super::spread::Message;
 
 /// Settings that change what a text means; the plan presumes those of the catalogue.
 const MEANINGS: &[&str] = &[
+    "array_nulls",
     "client_encoding",
     "names",
     "role",

@@ -52,6 +52,14 @@ impl Shape {
         }
     }
 
+    /// Whether it takes about as much room as its text.
+    fn is_small(&self) -> bool {
+        match &self.work {
+            Ok(Work::Plan(plan)) => plan.is_small(),
+            _ => true,
+        }
+    }
+
     /// Whether a look at the schemas may make another plan of it: it names something that is not known, or that shards
     /// differ about.
     pub fn may_be_outdated(&self) -> bool {
@@ -177,7 +185,9 @@ impl Plans {
             shape,
         ));
         let version = knowledge.catalog.version();
-        self.keep(&self.texts, tail, Arc::clone(&prepared), version, metrics);
+        if prepared.shape().is_some_and(Shape::is_small) {
+            self.keep(&self.texts, tail, Arc::clone(&prepared), version, metrics);
+        }
         prepared
     }
 

@@ -4,7 +4,7 @@ use super::queries::values_of;
 use super::{Narrowed, Survey, Surveyed};
 use crate::placement::KeyValue;
 use crate::planner::functions::{self, Class};
-use crate::planner::proof::{self, Constant, Given};
+use crate::planner::proof::{self, Constant, Given, VALUES_MAX};
 use crate::planner::refusal::{Number, Refusal};
 use crate::planner::scope::{KeyOf, Meaning, Scope};
 use crate::sql::statement::{Call, Expr, Item, Literal, Type};
@@ -204,10 +204,21 @@ impl Survey<'_> {
             key.zip(values).into_iter().collect()
         };
         match condition {
-            Expr::All(members) => members
-                .iter()
-                .flat_map(|member| self.choices(member, scope))
-                .collect(),
+            Expr::All(members) => {
+                let mut found: Vec<Choice> = Vec::new();
+                for (key, values) in members
+                    .iter()
+                    .flat_map(|member| self.choices(member, scope))
+                {
+                    match found.iter_mut().find(|(known, _)| *known == key) {
+                        // One of them is enough, so that no text makes much of little.
+                        Some((_, known)) if known.len() <= values.len() => {}
+                        Some((_, known)) => *known = values,
+                        None => found.push((key, values)),
+                    }
+                }
+                found
+            }
             Expr::Any(branches) => self.any_of(branches, scope),
             Expr::Equal(left, right) => pairs(left, right)
                 .into_iter()
@@ -225,11 +236,14 @@ impl Survey<'_> {
                 of(key, key.and_then(|(key, _)| self.elements(key, array)))
             }
             Expr::IsNull(inner) => {
+                // Rows that an outer join filled with NULLs fulfil it, too, and say nothing about a key.
+                let is_there =
+                    |key: &(KeyOf, bool)| self.facts.nullable.get(key.0.node) == Some(&false);
                 let null = Given {
                     constant: Constant::Value(KeyValue::Null),
                     literal: None,
                 };
-                of(key_of(inner, scope), Some(vec![null]))
+                of(key_of(inner, scope).filter(is_there), Some(vec![null]))
             }
             _ => Vec::new(),
         }
@@ -262,8 +276,14 @@ impl Survey<'_> {
             let other = self.choices(branch, scope);
             found.retain_mut(|(key, values)| {
                 let same = other.iter().find(|(other, _)| other == key);
-                values.extend(same.iter().flat_map(|(_, more)| more).cloned());
-                same.is_some()
+                for more in same.iter().flat_map(|(_, more)| more) {
+                    // An array is read once for each time that it stands here.
+                    let is_array = matches!(more.constant, Constant::Elements { .. });
+                    if !(is_array && values.contains(more)) {
+                        values.push(more.clone());
+                    }
+                }
+                same.is_some() && values.len() <= VALUES_MAX
             });
         }
         found

@@ -176,6 +176,15 @@ impl Survey<'_> {
             || select.having.is_some()
             || self.met.aggregates != before.aggregates;
         let mixed = !select.distinct_on.is_empty() || self.met.windows != before.windows;
+        if let Some(group_by) = &select.group_by
+            && has_grouping_sets(group_by)
+        {
+            // rows of the sets that leave a column out have NULL there
+            for column in &mut outputs.columns {
+                column.key = None;
+                column.values = None;
+            }
+        }
         if mixed || (grouped && select.group_by.is_none()) {
             return outputs.outward_only();
         }
@@ -276,6 +285,13 @@ fn check_locks(locks: &[Lock], names: &Names) -> Surveyed<()> {
     Ok(())
 }
 
+/// Perhaps: they look like other expressions here.
+fn has_grouping_sets(group_by: &[Expr]) -> bool {
+    group_by
+        .iter()
+        .any(|expr| matches!(expr, Expr::Operation(_) | Expr::Row(_)))
+}
+
 /// The occurrences whose key is among the grouping columns. Grouping sets keep none.
 fn grouping_keys(
     group_by: &[Expr],
@@ -283,10 +299,7 @@ fn grouping_keys(
     scope: &Scope<'_>,
     fixed: &mut Vec<u32>,
 ) -> Vec<usize> {
-    if group_by
-        .iter()
-        .any(|expr| matches!(expr, Expr::Operation(_) | Expr::Row(_)))
-    {
+    if has_grouping_sets(group_by) {
         return Vec::new();
     }
     // a `*` stands for several columns

@@ -391,6 +391,10 @@ fn check_assignments(relation: &Relation, assignments: &[Assignment]) -> Surveye
             .iter()
             .flat_map(|each| each.columns.iter().flatten())
     };
+    if let Some(key) = relation.key().filter(|key| key.generated) {
+        // what it is computed from may be among them
+        return Err(Refusal::about(Number::KeyGenerated, &key.column));
+    }
     check_loose(relation, |constraint| {
         constraint.is_touched_by(parts().map(String::as_str))
     })?;
@@ -498,10 +502,10 @@ fn stored_values(value: &Expr, key: &Key) -> Surveyed<Vec<Given>> {
         match &mut given.constant {
             Constant::Value(value) => {
                 given.constant =
-                    stored(value.clone(), assigned).map_or(Constant::Invalid, Constant::Value);
+                    stored(value.clone(), assigned).map_or(Constant::Nothing, Constant::Value);
             }
             Constant::Parameter { assigned: of, .. } => *of = Some(assigned),
-            Constant::Elements { .. } | Constant::Invalid => {}
+            Constant::Elements { .. } | Constant::Nothing | Constant::Invalid => {}
         }
         if let Some(literal) = &mut given.literal {
             literal.assigned = Some(assigned);

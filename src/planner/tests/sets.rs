@@ -640,3 +640,116 @@ fn a_column_of_constants_is_a_choice_of_values() {
         ),
     ]);
 }
+
+#[test]
+fn rows_that_an_outer_join_fills_with_nulls_have_no_key() {
+    check(&[
+        (
+            "SELECT k.* FROM countries k LEFT JOIN customers c ON c.country_code = k.code WHERE c.customer_id IS NULL",
+            "PGH015",
+        ),
+        (
+            "SELECT c.* FROM customers c LEFT JOIN orders o ON o.order_id = c.customer_id \
+             WHERE c.customer_id = 42 AND o.customer_id IS NULL",
+            "PGH018",
+        ),
+        (
+            "SELECT 1 FROM countries k LEFT JOIN (SELECT customer_id, country_code FROM customers) c \
+             ON c.country_code = k.code WHERE c.customer_id IS NULL OR c.customer_id = 42",
+            "PGH016",
+        ),
+        (
+            "SELECT count(*) FROM customers c FULL JOIN orders o ON c.customer_id = o.order_id \
+             WHERE o.customer_id IS NULL AND c.customer_id = 42",
+            "PGH018",
+        ),
+        (
+            "UPDATE customers c SET name = 'x' FROM countries k LEFT JOIN orders o ON o.note = k.code \
+             WHERE c.customer_id = 42 AND o.customer_id IS NULL",
+            "PGH018",
+        ),
+        // the anti-join by the key, which one shard answers
+        (
+            "SELECT c.* FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id \
+             WHERE c.customer_id = 42 AND o.customer_id IS NULL",
+            S2,
+        ),
+        // before the join fills anything
+        (
+            "SELECT c.* FROM countries k LEFT JOIN (SELECT * FROM customers WHERE customer_id IS NULL) c ON c.name = k.name",
+            "one shard s0, primary",
+        ),
+    ]);
+}
+
+#[test]
+fn what_postgresql_reads_otherwise_is_not_misread() {
+    check(&[
+        // a string among numbers may be wider than the key: int4 here
+        (
+            "SELECT * FROM tickets WHERE customer_id IN (5000000000, '6000000000', 42)",
+            S0_AND_S2,
+        ),
+        // records, of which NULL equals NULL
+        (
+            "SELECT * FROM orders WHERE (customer_id, order_id) = ANY (ARRAY[(42::int8, 1::int8)])",
+            EVERY,
+        ),
+        // the sets that leave the key out have NULL there
+        (
+            "INSERT INTO orders (customer_id, order_id) SELECT customer_id, count(*) FROM orders WHERE customer_id = 42 \
+             GROUP BY ROLLUP (customer_id)",
+            "PGH025",
+        ),
+        (
+            "INSERT INTO orders (customer_id, order_id) SELECT customer_id, count(*) FROM orders WHERE customer_id = 42 \
+             GROUP BY customer_id",
+            S2,
+        ),
+        (
+            "INSERT INTO orders (customer_id, order_id) SELECT v.k, count(*) FROM (VALUES (42)) v (k) GROUP BY CUBE (v.k)",
+            "PGH025",
+        ),
+        // what the key is computed from may be among the columns
+        (
+            "UPDATE doubled SET base = 2 WHERE customer_id = 42",
+            "PGH029",
+        ),
+        // too long for the column: an error only where there is a row
+        (
+            "INSERT INTO accounts (code, owner) SELECT '123456789', owner FROM accounts WHERE code = '1'",
+            "one shard s1, primary",
+        ),
+        (
+            "INSERT INTO accounts (code, owner) VALUES ('123456789', 'x')",
+            ANY,
+        ),
+        (
+            "UPDATE accounts SET code = '123456789' WHERE code = '1'",
+            "one shard s1, primary",
+        ),
+    ]);
+}
+
+#[test]
+fn a_text_makes_no_more_of_its_values_than_it_has() {
+    let same = vec!["customer_id = 1"; 400].join(" AND ");
+    let many: Vec<String> = (0..20_000).map(|key| key.to_string()).collect();
+    let sql = format!(
+        "SELECT * FROM orders WHERE ({same}) OR customer_id IN ({})",
+        many.join(",")
+    );
+    let begun = std::time::Instant::now();
+    check(&[(&sql, "shards s0, s1, s2, s3, concatenated")]);
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    let arrays = vec!["customer_id = ANY ($1)"; 900].join(" OR ");
+    let statement =
+        crate::sql::understand(&format!("SELECT * FROM orders WHERE {arrays}")).unwrap();
+    match crate::planner::plan(&statement, &super::knowledge())
+        .unwrap()
+        .route
+    {
+        crate::planner::Route::Keys(keys) => assert_eq!(keys.len(), 1),
+        other => panic!("{other:?}"),
+    }
+}

@@ -377,7 +377,13 @@ impl Converter {
             array = inner;
         }
         match array {
-            Parsed::Array(array) => Ok(Expr::OneOf(left, self.exprs(&array.elem)?)),
+            // with rows it is a comparison of records, where NULL equals NULL
+            Parsed::Array(array) if !matches!(*left, Expr::Row(_)) => {
+                Ok(Expr::OneOf(left, self.exprs(&array.elem)?))
+            }
+            _ if matches!(*left, Expr::Row(_)) => {
+                Ok(Expr::Operation(vec![*left, self.expr(array)?]))
+            }
             Parsed::Subquery(query) => Ok(Expr::Operation(vec![*left, self.subquery(query)?])),
             other => Ok(Expr::ElementOf(left, Box::new(self.expr(other)?))),
         }
