@@ -1,0 +1,165 @@
+"""What PostgreSQL's parse tree says of one statement. Scoping of WITH is PostgreSQL's (parse_cte.c, parse_relation.c)."""
+
+import json
+
+from pglast import parser
+
+QUERIES = {
+    "SelectStmt": "select",
+    "InsertStmt": "insert",
+    "UpdateStmt": "update",
+    "DeleteStmt": "delete",
+    "MergeStmt": "merge",
+}
+WRITES = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
+MODES = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
+
+
+def describe(text):
+    """(kind, flags, names, functions) of a text, or None where it is not one statement to PostgreSQL's grammar."""
+    try:
+        statements = json.loads(parser.parse_sql_json(text)).get("stmts", [])
+    except (parser.ParseError, UnicodeError, RecursionError, ValueError):
+        return None
+    if len(statements) != 1:
+        return None
+    (tag, node), = statements[0]["stmt"].items()
+    if tag not in QUERIES:
+        return tag, "t" if makes_temporary(tag, node) else "-", details(tag, node), []
+    found = Found()
+    found.walk(statements[0]["stmt"], frozenset())
+    flags = ("w" if found.writes else "") + ("l" if found.locks else "")
+    return QUERIES[tag], flags or "-", sorted(found.relations), sorted(found.functions)
+
+
+class Found:
+    """Relations and functions of a query, as escaped names."""
+
+    def __init__(self):
+        self.relations = set()
+        self.functions = set()
+        self.writes = False
+        self.locks = False
+
+    def walk(self, node, ctes):
+        if isinstance(node, list):
+            for each in node:
+                self.walk(each, ctes)
+            return
+        if not isinstance(node, dict):
+            return
+        if "withClause" in node:
+            ctes = self.walk_with(node["withClause"], ctes)
+        for key, value in node.items():
+            self.walk_field(key, value, ctes)
+
+    def walk_field(self, key, value, ctes):
+        if key == "withClause":
+            return
+        if key in WRITES:
+            self.writes = True
+            # The target of a write is never a common table expression, whatever its name is.
+            self.relations.add(relation(value["relation"]))
+            rest = {name: field for name, field in value.items() if name != "relation"}
+            self.walk(rest, ctes)
+        elif key == "RangeVar":
+            if value.get("schemaname") or value["relname"] not in ctes:
+                self.relations.add(relation(value))
+        elif key == "intoClause":
+            # SELECT INTO makes the relation that it names; it references none.
+            self.writes = True
+        elif key == "lockingClause":
+            # Its names are aliases of FROM.
+            self.locks = True
+        elif key == "FuncCall":
+            # A form with words inside, such as `position(a IN b)`, which the grammar makes a call of.
+            form = "form:" if value.get("funcformat") == "COERCE_SQL_SYNTAX" else ""
+            self.functions.add(form + joined(strings(value["funcname"])))
+            self.walk(value, ctes)
+        elif key == "SQLValueFunction":
+            word = value.get("op", "SVFOP_CURRENT_DATE").removeprefix("SVFOP_").removesuffix("_N")
+            self.functions.add(word.lower())
+        else:
+            self.walk(value, ctes)
+
+    def walk_with(self, clause, ctes):
+        """Without RECURSIVE an expression sees those before it; with it, all of them and itself."""
+        members = [member["CommonTableExpr"] for member in clause["ctes"]]
+        if clause.get("recursive"):
+            ctes = ctes | {member["ctename"] for member in members}
+        for member in members:
+            self.walk(member, ctes)
+            ctes = ctes | {member["ctename"]}
+        return ctes
+
+
+def makes_temporary(tag, node):
+    """Whether a CREATE puts its object into the session's temporary schema."""
+    if not (tag.startswith("Create") or tag in ("ViewStmt", "DefineStmt", "CompositeTypeStmt")):
+        return False
+    for field in ("relation", "view", "sequence", "typevar", "into", "base"):
+        made = node.get(field, {})
+        made = made.get("rel", made)
+        made = made.get("relation", made) if field == "base" else made
+        if made.get("relpersistence") == "t" or made.get("schemaname") == "pg_temp":
+            return tag not in ("CreateTrigStmt", "CreatePolicyStmt")
+    for field in ("funcname", "defnames", "typeName", "domainname"):
+        if isinstance(node.get(field), list) and "pg_temp" in strings(node[field])[:-1]:
+            return True
+    return False
+
+
+def details(tag, node):
+    """What pgherd follows of a session's commands, beside their kind."""
+    if tag == "TransactionStmt":
+        kind = node.get("kind", "TRANS_STMT_BEGIN").removeprefix("TRANS_STMT_")
+        names = ["BEGIN" if kind == "START" else kind]
+        names += ["chain"] if node.get("chain") else []
+        names += [escaped(node["savepoint_name"])] if node.get("savepoint_name") else []
+        return names + modes(node.get("options", []))
+    if tag == "VariableSetStmt":
+        kind = node.get("kind", "VAR_SET_VALUE")
+        name = escaped(node.get("name", ""))
+        if kind == "VAR_SET_MULTI" and name in ("TRANSACTION", "SESSION\\x20CHARACTERISTICS"):
+            return [name] + modes(node.get("args", []))
+        if kind == "VAR_RESET_ALL":
+            return ["RESET"]
+        if kind == "VAR_RESET":
+            return ["RESET", name]
+        return ["LOCAL" if node.get("is_local") else "SET", name]
+    if tag in ("VariableShowStmt", "PrepareStmt", "ExecuteStmt", "DeallocateStmt"):
+        return [escaped(node["name"])] if node.get("name") else []
+    if tag == "DiscardStmt":
+        return [node.get("target", "DISCARD_ALL").removeprefix("DISCARD_")]
+    return []
+
+
+def modes(options):
+    """Transaction modes; the last of each kind counts."""
+    last = {}
+    for option in options:
+        element = option["DefElem"]
+        value = element["arg"]["A_Const"]
+        if "sval" in value:
+            last[element["defname"]] = value["sval"]["sval"]
+        else:
+            last[element["defname"]] = str(value.get("ival", {}).get("ival", 0))
+    return [f"{name}={escaped(last[name])}" for name in MODES if name in last]
+
+
+def relation(node):
+    parts = [node.get("catalogname"), node.get("schemaname"), node["relname"]]
+    return joined([part for part in parts if part])
+
+
+def strings(nodes):
+    return [node["String"].get("sval", "") for node in nodes]
+
+
+def joined(parts):
+    return ".".join(escaped(part) for part in parts)
+
+
+def escaped(name):
+    """A name in which no separator stands."""
+    return "".join(f"\\x{ord(c):02x}" if c in "\\,. \t\r\n" else c for c in name)
