@@ -402,7 +402,17 @@ fn prepare(mut rest: Words<'_>) -> Option<Verb<'_>> {
 
 fn set(mut rest: Words<'_>) -> Option<Verb<'_>> {
     let local = rest.accept_before_name("local");
-    let session = !local && rest.accept_before_name("session");
+    let mut session = !local && rest.accept_before_name("session");
+    // LOCAL and SESSION may stand before SESSION AUTHORIZATION and SESSION CHARACTERISTICS as well
+    if local || session {
+        let mut tail = rest.clone();
+        if tail.accept("session")
+            && (tail.clone().accept("authorization") || tail.clone().accept("characteristics"))
+        {
+            rest = tail;
+            session = true;
+        }
+    }
     if rest.accept_before_name("transaction") {
         if session {
             return Some(Verb::SetSession {

@@ -7,12 +7,15 @@ Everything but the page is left below target/oracle.
 """
 
 import argparse
+import collections
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+
+from pglast import parser
 
 from corpus import statements
 from describe import describe
@@ -22,29 +25,43 @@ WORK = ROOT / "target" / "oracle"
 PAGE = ROOT / "tests" / "data" / "oracle.txt"
 # Longer ones are tables of data or whole programs in a string.
 STATEMENT_BYTES_MAX = 4096
+# Statements that differ in their literals only, by the parser's fingerprint. More of them show nothing new.
+SAME_SHAPE_MAX = 3
 SCRIPTS = re.compile(r"(?:^|/)(?:src/test/regress|contrib/[^/]+)/sql/[^/]+\.sql$")
 
 
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--source", help="a source tree of PostgreSQL 15, instead of Debian's package")
-    source = arguments.parse_args().source
+    arguments.add_argument("--all", action="store_true", help="for one run of the test: statements of a shape, too")
+    arguments = arguments.parse_args()
+    source, shapes_max = arguments.source, sys.maxsize if arguments.all else SAME_SHAPE_MAX
     version, scripts, notice = from_folder(pathlib.Path(source)) if source else from_archive(fetch())
     rows = {}
+    shapes = collections.Counter()
+    refused = 0
     for script in scripts:
         try:
             text = script.decode()
         except UnicodeDecodeError:
             continue  # the few in another encoding
         for statement in statements(text):
-            if len(statement.encode()) <= STATEMENT_BYTES_MAX and statement not in rows:
-                rows[statement] = describe(statement)
-    accepted = {statement: row for statement, row in rows.items() if row}
+            if len(statement.encode()) > STATEMENT_BYTES_MAX or statement in rows:
+                continue
+            row = rows[statement] = describe(statement)
+            if row is None:
+                refused += 1
+                continue
+            shape = parser.fingerprint(statement)
+            shapes[shape] += 1
+            if shapes[shape] > shapes_max:
+                rows[statement] = None
+    kept = {statement: row for statement, row in rows.items() if row}
     lines = [header(version, notice)]
-    for statement, (kind, flags, names, functions) in sorted(accepted.items(), key=order):
-        lines.append("\t".join([kind, flags, ",".join(names), ",".join(functions), escaped(statement)]))
+    for statement, (kind, flags, shape, names, functions) in sorted(kept.items(), key=order):
+        lines.append("\t".join([kind, flags, shape, ",".join(names), ",".join(functions), escaped(statement)]))
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-    print(f"{len(accepted)} statements of {len(scripts)} scripts; the parser takes no other {len(rows) - len(accepted)}")
+    print(f"{len(scripts)} scripts, {len(rows)} statements: {len(kept)} kept, {refused} refused by the parser")
 
 
 def order(row):
@@ -62,8 +79,9 @@ def escaped(statement):
 def header(version, notice):
     about = f"""What PostgreSQL's own parser says of the statements of PostgreSQL {version}'s regression tests.
 Made by `make oracle`, read by tests/oracle.rs. One statement a line, with tabs between the fields: kind or tag of the
-parse tree; w for writes, l for locks rows, t for makes something temporary; relations, or the names of a command of
-the session; functions; the statement, with \\n, \\t, \\r and \\\\ for the characters that would end a field.
+parse tree; w for writes, l for locks rows, t for makes something temporary; what AND joins in its conditions, the
+equalities and the lists of IN among that; relations, or the names of a command of the session; functions; the statement,
+with \\n, \\t, \\r and \\\\ for the characters that would end a field.
 
 The statements are PostgreSQL's and under its licence, not under pgherd's:
 

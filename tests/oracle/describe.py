@@ -16,7 +16,7 @@ MODES = ("transaction_isolation", "transaction_read_only", "transaction_deferrab
 
 
 def describe(text):
-    """(kind, flags, names, functions) of a text, or None where it is not one statement to PostgreSQL's grammar."""
+    """The fields of a text but its own, or None where it is not one statement to PostgreSQL's grammar."""
     try:
         statements = json.loads(parser.parse_sql_json(text)).get("stmts", [])
     except (parser.ParseError, UnicodeError, RecursionError, ValueError):
@@ -25,11 +25,12 @@ def describe(text):
         return None
     (tag, node), = statements[0]["stmt"].items()
     if tag not in QUERIES:
-        return tag, "t" if makes_temporary(tag, node) else "-", details(tag, node), []
+        return tag, "t" if makes_temporary(tag, node) else "", "", details(tag, node), []
     found = Found()
     found.walk(statements[0]["stmt"], frozenset())
     flags = ("w" if found.writes else "") + ("l" if found.locks else "")
-    return QUERIES[tag], flags or "-", sorted(found.relations), sorted(found.functions)
+    shape = ".".join(str(count) for count in found.conditions) if any(found.conditions) else ""
+    return QUERIES[tag], flags, shape, sorted(found.relations), sorted(found.functions)
 
 
 class Found:
@@ -40,6 +41,8 @@ class Found:
         self.functions = set()
         self.writes = False
         self.locks = False
+        # Of WHERE, HAVING and ON, at every level: what AND joins there, equalities among that, and lists of IN.
+        self.conditions = [0, 0, 0]
 
     def walk(self, node, ctes):
         if isinstance(node, list):
@@ -56,6 +59,10 @@ class Found:
     def walk_field(self, key, value, ctes):
         if key == "withClause":
             return
+        if key in ("whereClause", "havingClause", "quals"):
+            self.condition(value)
+        if key == "MultiAssignRef" and value["colno"] > 1:
+            return  # the same source again, for the next column
         if key in WRITES:
             self.writes = True
             # The target of a write is never a common table expression, whatever its name is.
@@ -76,11 +83,25 @@ class Found:
             form = "form:" if value.get("funcformat") == "COERCE_SQL_SYNTAX" else ""
             self.functions.add(form + joined(strings(value["funcname"])))
             self.walk(value, ctes)
+        elif key == "RangeTableSample" and strings(value["method"]) not in (["bernoulli"], ["system"]):
+            self.functions.add(joined(strings(value["method"])))
+            self.walk(value, ctes)
         elif key == "SQLValueFunction":
             word = value.get("op", "SVFOP_CURRENT_DATE").removeprefix("SVFOP_").removesuffix("_N")
             self.functions.add(word.lower())
         else:
             self.walk(value, ctes)
+
+    def condition(self, node):
+        (tag, value), = node.items()
+        if tag == "BoolExpr" and value["boolop"] == "AND_EXPR":
+            for each in value["args"]:
+                self.condition(each)
+            return
+        self.conditions[0] += 1
+        if tag == "A_Expr" and strings(value["name"]) == ["="]:
+            self.conditions[1] += value["kind"] == "AEXPR_OP"
+            self.conditions[2] += value["kind"] == "AEXPR_IN"
 
     def walk_with(self, clause, ctes):
         """Without RECURSIVE an expression sees those before it; with it, all of them and itself."""

@@ -14,6 +14,10 @@ pub struct Named {
     pub functions: BTreeSet<String>,
     pub writes: bool,
     pub locks: bool,
+    /// A MERGE somewhere, which is refused whole: the tree has its target only.
+    pub merges: bool,
+    /// Of WHERE, HAVING and ON, at every level: what AND joins there, equalities among that, and lists of IN.
+    pub conditions: [usize; 3],
     /// Those in sight, innermost last.
     ctes: Vec<String>,
 }
@@ -63,9 +67,9 @@ impl Named {
                         assignments,
                         filter,
                     } = conflict;
-                    self.exprs(target);
+                    target.iter().for_each(|target| self.condition(target));
                     self.assignments(assignments);
-                    self.exprs(filter);
+                    self.filter(filter.as_ref());
                 }
                 self.items(&insert.returning);
             }
@@ -73,16 +77,19 @@ impl Named {
                 self.target(&update.table);
                 self.assignments(&update.assignments);
                 self.from(&update.from);
-                self.exprs(&update.filter);
+                self.filter(update.filter.as_ref());
                 self.items(&update.returning);
             }
             Body::Delete(delete) => {
                 self.target(&delete.table);
                 self.from(&delete.using);
-                self.exprs(&delete.filter);
+                self.filter(delete.filter.as_ref());
                 self.items(&delete.returning);
             }
-            Body::Merge { target } => self.target(target),
+            Body::Merge { target } => {
+                self.merges = true;
+                self.target(target);
+            }
         }
     }
 
@@ -102,9 +109,9 @@ impl Named {
         self.exprs(distinct_on);
         self.items(items);
         self.from(from);
-        self.exprs(filter);
+        self.filter(filter.as_ref());
         self.exprs(group_by.iter().flatten());
-        self.exprs(having);
+        self.filter(having.as_ref());
         self.exprs(windows.iter().flatten());
     }
 
@@ -136,7 +143,7 @@ impl Named {
                 for Join { kind: _, right, on } in joins {
                     self.one_of_from(right);
                     match on {
-                        On::Condition(condition) => self.expr(condition),
+                        On::Condition(condition) => self.condition(condition),
                         On::Nothing | On::Using(_) | On::Natural => {}
                     }
                 }
@@ -155,6 +162,25 @@ impl Named {
             .insert(qualified(table.schema.as_deref(), &table.name));
     }
 
+    fn filter(&mut self, filter: Option<&Expr>) {
+        if let Some(filter) = filter {
+            self.condition(filter);
+        }
+    }
+
+    fn condition(&mut self, condition: &Expr) {
+        let joined = match condition {
+            Expr::All(members) => members,
+            one => std::slice::from_ref(one),
+        };
+        for member in joined {
+            self.conditions[0] += 1;
+            self.conditions[1] += usize::from(matches!(member, Expr::Equal(..)));
+            self.conditions[2] += usize::from(matches!(member, Expr::OneOf(..)));
+        }
+        self.exprs(joined);
+    }
+
     fn exprs<'a>(&mut self, exprs: impl IntoIterator<Item = &'a Expr>) {
         exprs.into_iter().for_each(|expr| self.expr(expr));
     }
@@ -167,10 +193,7 @@ impl Named {
             | Expr::Literal(_)
             | Expr::Parameter(_) => {}
             Expr::All(parts) | Expr::Operation(parts) => self.exprs(parts),
-            Expr::Cast {
-                inner: part,
-                to: _,
-            }
+            Expr::Cast { inner: part, to: _ }
             | Expr::Field {
                 inner: part,
                 name: _,

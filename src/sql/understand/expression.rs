@@ -3,10 +3,10 @@
 //! and `key = 1 AND … OR …` must never pass for a conjunction.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, Expr as Parsed, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
-    InTarget, ObjectName, ObjectNamePart, OrderByExpr, Query, Subscript, UnaryOperator, Value,
-    ValueWithSpan, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, BinaryOperator, CeilFloorKind, DateTimeField, Expr as Parsed, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
+    Ident, InTarget, ObjectName, ObjectNamePart, OrderByExpr, Query, Subscript, UnaryOperator,
+    Value, ValueWithSpan, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::{Converter, Understood, unknown};
@@ -41,6 +41,9 @@ const KEYWORD_CALLS: &[&str] = &[
     "system_user",
     "user",
 ];
+
+/// Words that are no functions, whatever the parser takes them for: `LIKE ALL (…)`, `(VALUES (1))`.
+const NO_CALLS: &[&str] = &["all", "any", "some", "values"];
 
 impl Converter {
     pub(super) fn expr(&self, parsed: &Parsed) -> Understood<Expr> {
@@ -246,24 +249,32 @@ impl Converter {
                 // PostgreSQL calls this one `extract` or `date_part`; how stable it is depends on the argument's type
                 return Ok(catalog_call("date_part", vec![self.expr(expr)?]));
             }
+            // ordinary functions of PostgreSQL's, which a user's may stand before
             Parsed::Ceil {
                 expr,
-                field: CeilFloorKind::DateTimeField(_),
-            }
-            | Parsed::Floor {
+                field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
+            } => return Ok(plain_call("ceil", vec![self.expr(expr)?])),
+            Parsed::Floor {
                 expr,
-                field: CeilFloorKind::DateTimeField(_),
-            } => vec![self.expr(expr)?],
+                field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
+            } => return Ok(plain_call("floor", vec![self.expr(expr)?])),
             Parsed::Position { expr, r#in } => self.exprs([expr.as_ref(), r#in.as_ref()])?,
             Parsed::Substring {
                 expr,
                 substring_from,
                 substring_for,
-                special: _,
-                shorthand: _,
+                special,
+                shorthand,
             } => {
                 let mut operands = vec![self.expr(expr)?];
                 operands.extend(self.boxed([substring_from, substring_for])?);
+                if *shorthand {
+                    return Ok(plain_call("substr", operands));
+                }
+                // only the one with words inside is surely pg_catalog's
+                if *special || operands.len() == 1 {
+                    return Ok(plain_call("substring", operands));
+                }
                 operands
             }
             Parsed::Trim {
@@ -451,6 +462,9 @@ impl Converter {
             return unknown("a function call of another dialect");
         }
         let (schema, name, quoted) = qualified(name)?;
+        if !quoted && schema.is_none() && NO_CALLS.contains(&name.as_str()) {
+            return unknown(format!("{name} with parentheses"));
+        }
         let mut call = Call {
             schema,
             name,
@@ -590,8 +604,16 @@ impl Converter {
 }
 
 fn catalog_call(name: &str, arguments: Vec<Expr>) -> Expr {
+    call(Some("pg_catalog"), name, arguments)
+}
+
+fn plain_call(name: &str, arguments: Vec<Expr>) -> Expr {
+    call(None, name, arguments)
+}
+
+fn call(schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Call(Box::new(Call {
-        schema: Some("pg_catalog".to_owned()),
+        schema: schema.map(str::to_owned),
         name: name.to_owned(),
         keyword: false,
         arguments,
