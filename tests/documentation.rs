@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pgherd::planner::Number;
 use pgherd::telemetry::METRICS;
 
 fn root() -> &'static Path {
@@ -166,4 +167,32 @@ fn the_configuration_of_the_readme_can_be_used() {
     fs::remove_dir_all(&folder).unwrap();
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     assert!(config.databases["shop"].is_sharded());
+}
+
+/// By its number, as clients see it, or by its name.
+#[test]
+fn every_number_of_a_refusal_has_a_test() {
+    let mut files = Vec::new();
+    sources(&root().join("tests"), &mut files);
+    sources(&root().join("src"), &mut files);
+    let mut tests = page("tests/data/refused.sql");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let is_test = file.starts_with(root().join("tests"))
+            || file.iter().any(|part| part == "tests")
+            || file.file_stem().is_some_and(|stem| stem == "tests");
+        tests += match text.find("mod tests {") {
+            _ if is_test => &text,
+            Some(at) => &text[at..],
+            None => "",
+        };
+    }
+    let untested: Vec<String> = Number::ALL
+        .iter()
+        .filter(|number| {
+            !tests.contains(&number.to_string()) && !tests.contains(&format!("Number::{number:?}"))
+        })
+        .map(ToString::to_string)
+        .collect();
+    assert!(untested.is_empty(), "{untested:?} have no test");
 }

@@ -435,9 +435,6 @@ fn compared(case: &Case<'_>, kind: &str, found: &Named) -> Vec<String> {
             "writes = {writes}, locks = {locks}, which it does not"
         ));
     }
-    if found.merges {
-        return said;
-    }
     if found.conditions != case.conditions {
         let (ours, theirs) = (found.conditions, case.conditions);
         said.push(format!("conditions are {ours:?}, not {theirs:?}"));

@@ -372,6 +372,27 @@ fn a_prepared_statement_goes_to_another_shard_at_each_bind() {
 }
 
 #[test]
+fn a_portal_with_a_row_limit_is_for_one_shard() {
+    let shop = shared();
+    let mut client = shop.client();
+    let (one, _) = shop.two();
+    let some = |text: &str| {
+        [
+            parse("", text, &[]),
+            bind("", "", &[]),
+            execute("", 1),
+            sync(),
+        ]
+        .concat()
+    };
+    client.send(&some("SELECT id FROM customers"));
+    let reply = client.reply();
+    refused(&reply, "PGH116");
+    client.send(&some(&format!("SELECT id FROM customers WHERE id = {one}")));
+    assert_eq!(client.reply().to_string(), format!("1 2 D({one}) s Z(I)"));
+}
+
+#[test]
 fn names_of_statements_and_portals_are_kept_as_by_postgresql() {
     let shop = shared();
     let mut straight = Client::connect(servers().all()[0].port());

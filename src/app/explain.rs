@@ -128,10 +128,11 @@ pub(super) fn explain_known(
 /// The shards that may be asked: of `Any` and of a parameter's key it is one of them.
 fn asked(plan: &Plan, names: &[ShardName]) -> Vec<String> {
     let one = |shard: ShardId| names.get(shard.index()).map(ToString::to_string);
-    match plan.route {
-        Route::One(shard) => one(shard).into_iter().collect(),
+    match &plan.route {
+        Route::One(shard) => one(*shard).into_iter().collect(),
         Route::Authoritative => one(ShardId(0)).into_iter().collect(),
-        Route::Any | Route::Key { .. } | Route::Every => {
+        Route::Some(shards) => shards.iter().filter_map(|&shard| one(shard)).collect(),
+        Route::Any | Route::Key { .. } | Route::Keys(_) | Route::Every => {
             names.iter().map(ToString::to_string).collect()
         }
     }

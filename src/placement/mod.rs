@@ -6,6 +6,7 @@
 //! What would surprise: nothing here computes the map of a running system. The ring only *proposes* a first map (and
 //! the moves when shards are added); from then on the map is read from the shards.
 
+pub mod array;
 mod error;
 mod hash;
 mod key;

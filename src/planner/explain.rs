@@ -14,12 +14,29 @@ pub fn explain(plan: &Plan, shards: &[ShardName]) -> String {
         Route::Key {
             parameter,
             key_type,
+            assigned: _,
         } => {
             format!(
                 "one shard by parameter ${} ({})",
                 u32::from(*parameter) + 1,
                 type_name(*key_type)
             )
+        }
+        Route::Keys(keys) => {
+            let parameters: Vec<String> = keys
+                .parameters()
+                .iter()
+                .map(|index| format!("${}", u32::from(*index) + 1))
+                .collect();
+            let rest = match keys.root {
+                Ok(_) => "one shard, or several concatenated",
+                Err(_) => "one shard",
+            };
+            format!("{rest}, by {}", parameters.join(", "))
+        }
+        Route::Some(several) => {
+            let several: Vec<String> = several.iter().map(|shard| name(*shard, shards)).collect();
+            format!("shards {}, concatenated", several.join(", "))
         }
         Route::Every => "every shard, concatenated".to_owned(),
     }

@@ -9,6 +9,7 @@
 
 mod explain;
 mod functions;
+mod keys;
 mod proof;
 mod refusal;
 mod route;
@@ -22,9 +23,12 @@ mod template;
 mod tests;
 
 pub use explain::explain;
+pub use keys::Keys;
 pub use refusal::{Entry, Number, Refusal};
 pub use target::{Bound, Parameters, Target, accepts_parameter_type};
 pub use template::Template;
+
+use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::names::ShardId;
@@ -40,20 +44,18 @@ pub struct Knowledge<'a> {
 }
 
 /// What was decided about one text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub route: Route,
     pub effect: Effect,
     /// The first word of the command's tag.
     pub command: Command,
-    /// The value of the sharding key that an INSERT writes, where it is a parameter.
-    pub assigned: Option<Assigned>,
     /// The statement names a relation that does not exist: PostgreSQL will raise 42P01. If it does not, the catalogue
     /// is out of date and the answer must not be used.
     pub must_fail: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Proven to need this shard, whatever the parameters.
     One(ShardId),
@@ -62,8 +64,17 @@ pub enum Route {
     /// The authoritative shard only (system catalogues).
     Authoritative,
     /// One shard, named by the value of a parameter (`parameter` counts from 0).
-    Key { parameter: u16, key_type: KeyType },
-    /// All shards, rows concatenated: a plain projection.
+    Key {
+        parameter: u16,
+        key_type: KeyType,
+        /// Of the key of a new row.
+        assigned: Option<Assigned>,
+    },
+    /// The shards that several values name, some of them parameters: one of them, or all.
+    Keys(Arc<Keys>),
+    /// These shards, two or more, rows concatenated: a plain projection.
+    Some(Arc<[ShardId]>),
+    /// All shards, likewise.
     Every,
 }
 

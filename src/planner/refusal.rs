@@ -392,6 +392,10 @@ numbers! {
         "a statement over too many tables"
         "its proof would take too long"
         "Split the statement.";
+    80 WriteOverShards FEATURE_NOT_SUPPORTED
+        "a write whose key values belong to several shards"
+        "several shards are not committed together yet, so it could be half done"
+        "Write the rows of each key value in a statement of its own.";
     100 SecondShard FEATURE_NOT_SUPPORTED
         "a second shard in one transaction"
         "the transaction stands on another shard, and two shards are not committed together yet"

@@ -1,17 +1,22 @@
 //! From what a walk found to the route. One rule after the other; the first that applies decides.
 
-use super::proof::{Common, Constant, Pattern};
+use std::sync::Arc;
+
+use super::keys::Keys;
+use super::proof::{Constant, Given, Node};
 use super::refusal::{Number, Refusal};
 use super::survey::{self, Facts};
-use super::template::{Guard, LiteralKey, Template};
+use super::target::Target;
+use super::template::{Guard, Template};
 use super::{Command, Effect, Knowledge, Plan, Route, scatter};
+use crate::placement::Placement;
 use crate::sql::Statement;
 use crate::sql::slots::Stripped;
 
-/// The plan, the literal whose value names its shard, and what it was decided by.
+/// The plan, the values that name its shards, and what it was decided by.
 pub(super) struct Decision {
     pub plan: Plan,
-    key: Option<LiteralKey>,
+    keys: Option<Arc<Keys>>,
     facts: Facts,
 }
 
@@ -21,22 +26,26 @@ pub(super) fn decide(
 ) -> Result<Decision, Refusal> {
     let facts = survey::survey(statement, knowledge)?;
     let command = survey::command(&statement.query);
-    let (route, key) = route(&facts, knowledge)?;
+    let decided = decided(&facts)?;
+    let (route, keys) = match decided {
+        Decided::Route(route) => (route, None),
+        Decided::Keys(keys) => {
+            let keys = Arc::new(keys);
+            (by_keys(&keys, knowledge.placement)?, Some(keys))
+        }
+    };
     let has_effect = facts.user_function.is_some() || facts.effect_function.is_some();
     let effect = match command {
-        Command::Select if !facts.locks && !has_effect => Effect::Read,
+        Command::Select if !facts.locks && !facts.writes && !has_effect => Effect::Read,
         _ => Effect::Write,
     };
     let plan = Plan {
-        assigned: facts
-            .assigned
-            .filter(|_| matches!(route, Route::Key { .. })),
         route,
         effect,
         command,
         must_fail: facts.nothing,
     };
-    Ok(Decision { plan, key, facts })
+    Ok(Decision { plan, keys, facts })
 }
 
 pub(super) fn template(
@@ -44,58 +53,46 @@ pub(super) fn template(
     knowledge: &Knowledge<'_>,
     literals: &Stripped<'_>,
 ) -> Result<Template, Refusal> {
-    let Decision { plan, key, facts } = decide(statement, knowledge)?;
+    let Decision { plan, keys, facts } = decide(statement, knowledge)?;
+    let is = |&slot: &u32| Guard::Is(slot, literals.literal(slot).into());
+    let fixed = statement.hidden.iter().chain(&facts.fixed).map(is);
+    // words that read the clock matter on several shards only
+    let may_scatter = match &keys {
+        Some(keys) => keys.root.is_ok(),
+        None => plan.route == Route::Every,
+    };
+    let names_a_moment = |refusal: &Refusal| refusal.number == Number::MomentOverShards;
+    let mut guards: Vec<Guard> = fixed.collect();
+    if facts.obstacles.iter().any(names_a_moment) {
+        guards.extend(facts.texts.iter().map(is));
+    } else if may_scatter {
+        guards.extend(facts.texts.iter().map(|&slot| Guard::NoMoment(slot)));
+    }
+    // a route by parameters alone is the same whatever the literals are
+    let has_literals = |keys: &Arc<Keys>| {
+        let mut values = keys.sets.iter().flatten();
+        values.any(|given| given.literal.is_some())
+    };
     Ok(Template {
-        guards: guards(statement, &facts, &plan, literals),
         plan,
-        key,
+        keys: keys.filter(has_literals),
+        guards,
     })
 }
 
-/// What the literals of another text must fulfil for the same decisions to be right.
-fn guards(
-    statement: &Statement,
-    facts: &Facts,
-    plan: &Plan,
-    literals: &Stripped<'_>,
-) -> Vec<Guard> {
-    let is = |&slot: &u32| Guard::Is(slot, literals.literal(slot).into());
-    let mut guards: Vec<Guard> = statement
-        .hidden
-        .iter()
-        .chain(&facts.fixed)
-        .map(is)
-        .collect();
-    if plan.route == Route::Every {
-        guards.extend(facts.texts.iter().map(|&slot| Guard::NoMoment(slot)));
-    }
-    let alone = |common: &Common<'_>| !common.together;
-    if !facts.proof.common_constant().as_ref().is_some_and(alone) {
-        match facts.proof.pattern() {
-            Pattern::Any => {}
-            Pattern::Pairs(pairs) => {
-                let pairs = pairs.into_iter();
-                guards.extend(pairs.map(|(one, other, same)| Guard::Same(one, other, same)));
-            }
-            Pattern::Fixed(keys) => guards.extend(keys.iter().map(|key| is(&key.slot.index))),
-        }
-    }
-    guards
+/// The route, or what has to be known for it.
+enum Decided {
+    Route(Route),
+    Keys(Keys),
 }
 
-fn route(facts: &Facts, knowledge: &Knowledge<'_>) -> Result<(Route, Option<LiteralKey>), Refusal> {
+fn decided(facts: &Facts) -> Result<Decided, Refusal> {
     if facts.nothing {
-        return Ok((Route::Authoritative, None));
+        return Ok(Decided::Route(Route::Authoritative));
     }
     check_company(facts)?;
     if !facts.proof.nodes.is_empty() {
-        return match facts.proof.common_constant() {
-            Some(Common { given, .. }) => {
-                let route = by_key(&given.constant, facts, knowledge)?;
-                Ok((route, given.literal))
-            }
-            None => without_key(facts).map(|route| (route, None)),
-        };
+        return by_proof(facts);
     }
     check_functions(facts)?;
     let route = match &facts.single {
@@ -103,7 +100,7 @@ fn route(facts: &Facts, knowledge: &Knowledge<'_>) -> Result<(Route, Option<Lite
         None if facts.system.is_some() || facts.reads_server => Route::Authoritative,
         None => Route::Any,
     };
-    Ok((route, None))
+    Ok(Decided::Route(route))
 }
 
 /// Refuses tables that no one shard has together.
@@ -124,53 +121,83 @@ fn check_company(facts: &Facts) -> Result<(), Refusal> {
     Err(Refusal::about(number, names.join(" and ")))
 }
 
-/// One shard, by the key that holds every occurrence.
-fn by_key(constant: &Constant, facts: &Facts, knowledge: &Knowledge<'_>) -> Result<Route, Refusal> {
-    match constant {
-        Constant::Value(value) => Ok(Route::One(knowledge.placement.shard(value))),
-        Constant::Invalid => Ok(Route::Authoritative),
-        Constant::Parameter { index, key_type } => {
-            let cut = facts
-                .assigned
-                .is_some_and(|assigned| assigned.characters_max.is_some());
-            if cut && facts.proof.nodes.len() > 1 {
-                // what is stored may be another key than what is compared
-                return Err(Refusal::about(
-                    Number::KeysDiffer,
-                    "a varchar with a length",
-                ));
-            }
-            Ok(Route::Key {
-                parameter: *index,
-                key_type: *key_type,
-            })
-        }
+/// Sharded tables: by the values of their keys, or on every shard.
+fn by_proof(facts: &Facts) -> Result<Decided, Refusal> {
+    let root = match &facts.target {
+        Some(target) => Err(write_apart(facts, &target.full_name())),
+        None => read_root(facts),
+    };
+    if facts.proof.holds_all() {
+        return Ok(Decided::Keys(facts.proof.keys(root)));
+    }
+    root.map(|_| Decided::Route(Route::Every))
+}
+
+/// Why a write does not run on several shards.
+fn write_apart(facts: &Facts, target: &str) -> Refusal {
+    if let Some(apart) = &facts.apart {
+        apart.clone()
+    } else if !facts.proof.has_sources() {
+        Refusal::about(Number::WriteWithoutKey, target)
+    } else if facts.proof.nodes.len() > 1 {
+        keys_differ(facts)
+    } else {
+        Refusal::about(Number::WriteOverShards, target)
     }
 }
 
-/// Sharded tables that no key holds together: every shard, or a refusal.
-fn without_key(facts: &Facts) -> Result<Route, Refusal> {
-    let partly_held = facts.proof.has_constants() && facts.proof.nodes.len() > 1;
-    let keys_differ = || {
-        let names: Vec<String> = facts
-            .proof
-            .nodes
-            .iter()
-            .map(|node| node.full_name())
-            .collect();
-        Refusal::about(Number::KeysDiffer, names.join(", "))
-    };
-    if let Some(target) = &facts.target {
-        return Err(if partly_held {
-            keys_differ()
+fn read_root(facts: &Facts) -> Result<Node, Refusal> {
+    scatter::check(facts).map_err(|refusal| {
+        let partly_held = facts.proof.has_sources() && facts.proof.nodes.len() > 1;
+        if partly_held && !scatter::has_root(facts) {
+            keys_differ(facts)
         } else {
-            Refusal::about(Number::WriteWithoutKey, target.full_name())
-        });
+            refusal
+        }
+    })
+}
+
+fn keys_differ(facts: &Facts) -> Refusal {
+    let names: Vec<String> = facts
+        .proof
+        .nodes
+        .iter()
+        .map(|node| node.full_name())
+        .collect();
+    Refusal::about(Number::KeysDiffer, names.join(", "))
+}
+
+/// The route as far as the text names the values.
+fn by_keys(keys: &Arc<Keys>, placement: &Placement) -> Result<Route, Refusal> {
+    if keys.are_fixed() {
+        return keys.target(placement, &()).map(route_to);
     }
-    match scatter::check(facts) {
-        Ok(()) => Ok(Route::Every),
-        Err(_) if partly_held => Err(keys_differ()),
-        Err(refusal) => Err(refusal),
+    match keys.only() {
+        Some(Given {
+            constant:
+                Constant::Parameter {
+                    index,
+                    key_type,
+                    assigned,
+                },
+            ..
+        }) => Ok(Route::Key {
+            parameter: *index,
+            key_type: *key_type,
+            assigned: *assigned,
+        }),
+        _ => Ok(Route::Keys(Arc::clone(keys))),
+    }
+}
+
+/// The route whose target is always this one.
+pub(super) fn route_to(target: Target) -> Route {
+    match target {
+        Target::One(shard) => Route::One(shard),
+        Target::Any => Route::Any,
+        Target::Authoritative => Route::Authoritative,
+        Target::Some(shards) => Route::Some(shards),
+        Target::Every => Route::Every,
     }
 }
 

@@ -4,6 +4,7 @@
 //! join puts NULLs in its place), and from which all other sharded occurrences follow by key. Then every row of the
 //! answer is made on the shard of its root row, there only, and from that shard's rows alone.
 
+use super::proof::Node;
 use super::refusal::{Number, Refusal};
 use super::route::check_functions;
 use super::survey::Facts;
@@ -35,19 +36,29 @@ const MORE: &[Number] = &[
     Number::ColumnUnclear,
 ];
 
-/// Whether every shard may run it.
+/// The root, where every shard may run it.
 ///
 /// Errors: the most telling of the obstacles.
-pub(super) fn check(facts: &Facts) -> Result<(), Refusal> {
+pub(super) fn check(facts: &Facts) -> Result<Node, Refusal> {
     none_of(LEVELS, facts)?;
-    check_root(facts)?;
+    let root = root(facts).ok_or_else(|| no_root(facts))?;
     check_functions(facts)?;
     none_of(MORE, facts)?;
     // a number that neither list names still stands in the way
-    facts
-        .obstacles
-        .first()
-        .map_or(Ok(()), |refusal| Err(refusal.clone()))
+    match facts.obstacles.first() {
+        None => Ok(root),
+        Some(refusal) => Err(refusal.clone()),
+    }
+}
+
+pub(super) fn has_root(facts: &Facts) -> bool {
+    root(facts).is_some()
+}
+
+fn root(facts: &Facts) -> Option<Node> {
+    let nodes = 0..facts.proof.nodes.len();
+    let mut roots = nodes.filter(|&node| facts.proof.is_root(node));
+    roots.find(|&node| facts.nullable.get(node) == Some(&false))
 }
 
 fn none_of(numbers: &[Number], facts: &Facts) -> Result<(), Refusal> {
@@ -58,22 +69,13 @@ fn none_of(numbers: &[Number], facts: &Facts) -> Result<(), Refusal> {
     }
 }
 
-fn check_root(facts: &Facts) -> Result<(), Refusal> {
-    let proof = &facts.proof;
-    let reaching: Vec<_> = (0..proof.nodes.len())
-        .filter(|&node| proof.reaches_all(&[node]))
-        .collect();
-    if reaching
-        .iter()
-        .any(|&node| facts.nullable.get(node) == Some(&false))
-    {
-        return Ok(());
-    }
-    let names: Vec<String> = proof.nodes.iter().map(|node| node.full_name()).collect();
+fn no_root(facts: &Facts) -> Refusal {
+    let nodes = &facts.proof.nodes;
+    let names: Vec<String> = nodes.iter().map(|node| node.full_name()).collect();
     let number = if facts.outer_join {
         Number::OuterJoinOverShards
     } else {
         Number::JoinOverShards
     };
-    Err(Refusal::about(number, names.join(", ")))
+    Refusal::about(number, names.join(", "))
 }

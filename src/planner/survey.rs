@@ -56,8 +56,10 @@ pub(super) struct Facts {
     pub obstacles: Vec<Refusal>,
     /// The table that a write changes, where it is sharded.
     pub target: Option<Arc<crate::catalog::Relation>>,
-    /// The value of the sharding key that an INSERT stores.
-    pub assigned: Option<super::Assigned>,
+    /// Why the write cannot run on several shards, where its key values do not say it.
+    pub apart: Option<Refusal>,
+    /// It changes rows, at any depth.
+    pub writes: bool,
     /// Slots whose literals decided something.
     pub fixed: Vec<u32>,
     /// Slots of strings that name no moment now.
@@ -141,7 +143,7 @@ pub(super) fn command(query: &Query) -> Command {
         Body::Update(_) => Command::Update,
         Body::Delete(_) => Command::Delete,
         Body::Nested(inner) => command(inner),
-        Body::Select(_) | Body::Values(_) | Body::SetOperation(_) | Body::Merge { .. } => {
+        Body::Select(_) | Body::Values(_) | Body::SetOperation(_) | Body::Merge(_) => {
             Command::Select
         }
     }

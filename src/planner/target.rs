@@ -1,19 +1,23 @@
-//! What is left to decide at each execution: the shard of a parameter's value.
+//! What is left to decide at each execution: the shards of the parameters' values.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use super::proof::Constant;
 use super::{Assigned, Number, Plan, Refusal, Route};
 use crate::names::ShardId;
-use crate::placement::{Decoded, KeyType, KeyValue, Placement};
+use crate::placement::{Decoded, KeyType, KeyValue, Placement, array};
 
 /// Where one execution runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     One(ShardId),
     /// Whichever shard is at hand.
     Any,
     /// The authoritative shard; also where PostgreSQL is to raise the error of a value that is none.
     Authoritative,
+    /// These, two or more, in order.
+    Some(Arc<[ShardId]>),
     Every,
 }
 
@@ -47,6 +51,15 @@ const TEXT: u32 = 25;
 const UNKNOWN: u32 = 705;
 const VARCHAR: u32 = 1043;
 const UUID: u32 = 2950;
+/// Arrays, with their elements' types.
+const ARRAYS: &[(u32, u32)] = &[
+    (1005, INT2),
+    (1007, INT4),
+    (1009, TEXT),
+    (1015, VARCHAR),
+    (1016, INT8),
+    (2951, UUID),
+];
 
 /// Whether a parameter declared with this type compares and hashes like a key of `key_type`.
 ///
@@ -69,56 +82,129 @@ fn decoder(key_type: KeyType, oid: u32) -> Option<KeyType> {
 impl Plan {
     /// The shard or shards of one execution.
     ///
-    /// Errors: a parameter whose type does not hash like the key, and NULL as the key of a new row.
+    /// Errors: values of several shards where the statement has to run on one, a parameter whose type does not hash like
+    /// the key, and NULL as the key of a new row.
     pub fn target(
         &self,
         placement: &Placement,
         parameters: &dyn Parameters,
     ) -> Result<Target, Refusal> {
-        match self.route {
-            Route::One(shard) => Ok(Target::One(shard)),
+        match &self.route {
+            Route::One(shard) => Ok(Target::One(*shard)),
             Route::Any => Ok(Target::Any),
             Route::Authoritative => Ok(Target::Authoritative),
+            Route::Some(shards) => Ok(Target::Some(Arc::clone(shards))),
             Route::Every => Ok(Target::Every),
             Route::Key {
                 parameter,
                 key_type,
-            } => match parameters.bound(parameter) {
-                Some(bound) => key_target(key_type, &bound, self.assigned, placement),
-                // the server will say that the parameter is missing
-                None => Ok(Target::Authoritative),
-            },
+                assigned,
+            } => {
+                let constant = Constant::Parameter {
+                    index: *parameter,
+                    key_type: *key_type,
+                    assigned: *assigned,
+                };
+                let mut target = Target::Any;
+                let mut add = |value: &KeyValue| target = Target::One(placement.shard(value));
+                match resolve(&constant, parameters, &mut add)? {
+                    Found::Values => Ok(target),
+                    Found::Invalid => Ok(Target::Authoritative),
+                }
+            }
+            Route::Keys(keys) => keys.target(placement, parameters),
         }
     }
 }
 
-fn key_target(
-    key_type: KeyType,
-    bound: &Bound<'_>,
-    assigned: Option<Assigned>,
-    placement: &Placement,
-) -> Result<Target, Refusal> {
-    let Some(decoder) = decoder(key_type, bound.type_oid) else {
-        return Err(Refusal::about(
-            Number::ParameterType,
-            format!("type {}", bound.type_oid),
-        ));
-    };
-    let decoded = match bound.bytes {
-        None => Decoded::Value(KeyValue::Null),
-        Some(bytes) if bound.binary => decoder.from_binary(bytes),
-        Some(bytes) => decoder.from_text(bytes),
-    };
-    match (decoded, assigned) {
-        (Decoded::Invalid, _) => Ok(Target::Authoritative),
-        (Decoded::Value(KeyValue::Null), Some(_)) => Err(Refusal::new(Number::KeyNull)),
-        // `key = NULL` holds for no row of any shard
-        (Decoded::Value(KeyValue::Null), None) => Ok(Target::Any),
-        (Decoded::Value(value), None) => Ok(Target::One(placement.shard(&value))),
-        (Decoded::Value(value), Some(assigned)) => Ok(match stored(value, assigned) {
-            Some(value) => Target::One(placement.shard(&value)),
-            None => Target::Authoritative,
-        }),
+/// What became of a constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Values,
+    /// The server that reads it raises an error.
+    Invalid,
+}
+
+/// Gives every value that a constant stands for to `add`. NULL equals nothing, and so is none.
+pub(super) fn resolve(
+    constant: &Constant,
+    parameters: &dyn Parameters,
+    add: &mut dyn FnMut(&KeyValue),
+) -> Result<Found, Refusal> {
+    match constant {
+        Constant::Value(value) => {
+            add(value);
+            Ok(Found::Values)
+        }
+        Constant::Invalid => Ok(Found::Invalid),
+        Constant::Parameter {
+            index,
+            key_type,
+            assigned,
+        } => {
+            let Some(bound) = parameters.bound(*index) else {
+                // The server will say that the parameter is missing.
+                return Ok(Found::Invalid);
+            };
+            let decoder = decoder(*key_type, bound.type_oid).ok_or_else(|| wrong_type(&bound))?;
+            let Some(bytes) = bound.bytes else {
+                return match assigned {
+                    Some(_) => Err(Refusal::new(Number::KeyNull)),
+                    None => Ok(Found::Values),
+                };
+            };
+            let value = match decode(decoder, bytes, bound.binary) {
+                Decoded::Value(value) => value,
+                Decoded::Invalid => return Ok(Found::Invalid),
+            };
+            let value = match assigned {
+                Some(assigned) => stored(value, *assigned),
+                None => Some(value),
+            };
+            Ok(value.map_or(Found::Invalid, |value| {
+                add(&value);
+                Found::Values
+            }))
+        }
+        Constant::Elements { index, key_type } => {
+            let Some(bound) = parameters.bound(*index) else {
+                return Ok(Found::Invalid);
+            };
+            let of_array = ARRAYS.iter().find(|(array, _)| *array == bound.type_oid);
+            let decoder = of_array
+                .and_then(|(_, element)| decoder(*key_type, *element))
+                .ok_or_else(|| wrong_type(&bound))?;
+            let Some(bytes) = bound.bytes else {
+                return Ok(Found::Values);
+            };
+            let elements = if bound.binary {
+                array::from_binary(bytes)
+            } else {
+                array::from_text(bytes)
+            };
+            // PostgreSQL may understand it, so it must not go to any one shard.
+            let unread =
+                || Refusal::about(Number::ParameterType, "an array that is not understood");
+            for element in elements.ok_or_else(unread)?.iter().flatten() {
+                match decode(decoder, element, bound.binary) {
+                    Decoded::Value(value) => add(&value),
+                    Decoded::Invalid => return Ok(Found::Invalid),
+                }
+            }
+            Ok(Found::Values)
+        }
+    }
+}
+
+fn wrong_type(bound: &Bound<'_>) -> Refusal {
+    Refusal::about(Number::ParameterType, format!("type {}", bound.type_oid))
+}
+
+fn decode(key_type: KeyType, bytes: &[u8], binary: bool) -> Decoded {
+    if binary {
+        key_type.from_binary(bytes)
+    } else {
+        key_type.from_text(bytes)
     }
 }
 

@@ -4,7 +4,11 @@
 //! another text proves the same for another shard. Where a decision did hang on values it leaves a [`Guard`], and a
 //! text that does not pass is planned anew. Refusals are no templates: other values might have a plan.
 
+use std::sync::Arc;
+
+use super::keys::Keys;
 use super::proof::Constant;
+use super::route::route_to;
 use super::survey::names_a_moment;
 use super::target::stored;
 use super::{Assigned, Plan, Route};
@@ -16,12 +20,15 @@ use crate::sql::statement::Slot;
 const GUARDS_MAX: usize = 64;
 const GUARD_BYTES_MAX: usize = 1024;
 
+/// Key values of a template that is kept.
+const VALUES_MAX: usize = 256;
+
 /// A plan that holds for other literals too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     pub(super) plan: Plan,
-    /// The literal whose value names the shard.
-    pub(super) key: Option<LiteralKey>,
+    /// The values that name its shards, where literals are among them.
+    pub(super) keys: Option<Arc<Keys>>,
     pub(super) guards: Vec<Guard>,
 }
 
@@ -30,10 +37,8 @@ pub struct Template {
 pub(super) enum Guard {
     /// It is written like this.
     Is(u32, Box<[u8]>),
-    /// No word in it reads the clock.
+    /// No word in it reads the clock, where several shards would.
     NoMoment(u32),
-    /// Two key values are the same, or are not.
-    Same(LiteralKey, LiteralKey, bool),
 }
 
 /// How a literal is read as a key value.
@@ -74,9 +79,6 @@ impl Guard {
             Guard::NoMoment(slot) => {
                 std::str::from_utf8(literals.literal(*slot)).is_ok_and(|text| !names_a_moment(text))
             }
-            Guard::Same(one, other, same) => {
-                (one.constant(literals) == other.constant(literals)) == *same
-            }
         }
     }
 }
@@ -85,16 +87,26 @@ impl Template {
     /// The plan of a text with the same [`Stripped::key`]; `None` where it has to be planned anew.
     #[must_use]
     pub fn plan(&self, literals: &Stripped<'_>, placement: &Placement) -> Option<Plan> {
-        if !self.guards.iter().all(|guard| guard.passes(literals)) {
-            return None;
-        }
-        let route = match self.key.map(|key| key.constant(literals)) {
-            None => self.plan.route,
-            Some(Constant::Value(value)) => Route::One(placement.shard(&value)),
-            Some(Constant::Invalid) => Route::Authoritative,
-            Some(Constant::Parameter { .. }) => return None,
+        let passes = |scatters: bool| {
+            let needed = |guard: &&Guard| scatters || matches!(guard, Guard::Is(..));
+            self.guards
+                .iter()
+                .filter(needed)
+                .all(|guard| guard.passes(literals))
         };
-        Some(Plan { route, ..self.plan })
+        let route = match &self.keys {
+            None => return passes(true).then(|| self.plan.clone()),
+            // a refusal is found anew, with its words
+            Some(keys) if keys.are_fixed() => route_to(keys.target_with(placement, literals).ok()?),
+            Some(keys) => Route::Keys(Arc::new(keys.with(literals))),
+        };
+        let scatters = matches!(route, Route::Keys(_) | Route::Some(_) | Route::Every);
+        passes(scatters).then_some(Plan {
+            route,
+            effect: self.plan.effect,
+            command: self.plan.command,
+            must_fail: self.plan.must_fail,
+        })
     }
 
     /// Whether it is small enough to be kept: a client could write a guard of a megabyte.
@@ -102,9 +114,11 @@ impl Template {
     pub fn is_small(&self) -> bool {
         let written = |guard: &Guard| match guard {
             Guard::Is(_, written) => written.len(),
-            Guard::NoMoment(_) | Guard::Same(..) => 0,
+            Guard::NoMoment(_) => 0,
         };
+        let values = |keys: &Arc<Keys>| keys.sets.iter().map(Vec::len).sum::<usize>();
         self.guards.len() <= GUARDS_MAX
+            && self.keys.as_ref().map_or(0, values) <= VALUES_MAX
             && self.guards.iter().map(written).sum::<usize>() <= GUARD_BYTES_MAX
     }
 

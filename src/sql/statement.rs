@@ -51,10 +51,7 @@ pub enum Body {
     Insert(Box<Insert>),
     Update(Box<Update>),
     Delete(Box<Delete>),
-    /// MERGE: refused as a whole, so only its target is kept.
-    Merge {
-        target: Table,
-    },
+    Merge(Box<Merge>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +203,35 @@ pub struct Delete {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    pub table: Table,
+    pub source: From,
+    pub on: Expr,
+    pub clauses: Vec<MergeClause>,
+}
+
+/// One WHEN of a MERGE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeClause {
+    /// NOT MATCHED BY SOURCE: it is about rows of the target that no row of the source matches.
+    pub by_source: bool,
+    pub filter: Option<Expr>,
+    pub action: MergeAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MergeAction {
+    Nothing,
+    Delete,
+    Update(Vec<Assignment>),
+    Insert {
+        /// Empty where the text names none.
+        columns: Vec<String>,
+        row: Vec<Expr>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expr {
     /// A column, or a whole row, by one to three names.
     Column(Vec<String>),
@@ -222,10 +248,18 @@ pub enum Expr {
     },
     /// AND of two or more.
     All(Vec<Expr>),
+    /// OR of two or more.
+    Any(Vec<Expr>),
     /// `a = b`, pg_catalog's or a user's operator.
     Equal(Box<Expr>, Box<Expr>),
-    /// `a IN (b, c)`, not negated.
+    /// `a IN (b, c)`, not negated; `a = ANY (ARRAY[b, c])`.
     OneOf(Box<Expr>, Vec<Expr>),
+    /// `a = ANY (b)`, b an array that is written otherwise.
+    ElementOf(Box<Expr>, Box<Expr>),
+    /// `a IS NULL`.
+    IsNull(Box<Expr>),
+    /// `(a, b)`, `ROW (a, b)` not among them.
+    Row(Vec<Expr>),
     Call(Box<Call>),
     /// `(a).b`: a field, or a function written like one; without a name for `(a).*`.
     Field {
@@ -304,6 +338,8 @@ pub enum Type {
     /// text, and varchar without a length.
     Text,
     Uuid,
+    /// An array of one of these.
+    Array(Box<Type>),
     /// A built-in type that neither depends on the shard nor feeds a key: its name.
     Plain(&'static str),
     /// Anything else, such as regclass or a user's type.

@@ -286,3 +286,34 @@ DELETE FROM devices WHERE device_id = 'f0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1f'
 SELECT count(*) FROM orders WHERE customer_id = 500
 SELECT * FROM customers WHERE customer_id = 500
 SELECT customer_id, name, balance FROM customers
+
+-- several values of the key, rows that are written together, and writes inside WITH
+UPDATE orders SET total = 1 WHERE customer_id = NULL
+UPDATE products SET stock = 0 WHERE sku IN ('b-1', 'b-1'::text)
+INSERT INTO orders VALUES (42, 1) ON CONFLICT (customer_id, order_id) DO UPDATE SET (total, customer_id) = (1, 42)
+UPDATE orders SET customer_id = customer_id WHERE customer_id = 42
+UPDATE orders SET total = 1, CUSTOMER_ID = 42 WHERE customer_id = 42
+UPDATE products SET sku = 'b-1' WHERE sku = 'b-1'
+UPDATE devices SET device_id = '00eebc99-9c0b-4ef8-bb6d-6bb9bd380a10' WHERE device_id = '00eebc99-9c0b-4ef8-bb6d-6bb9bd380a10'
+MERGE INTO app_settings s USING countries k ON s.key = k.code WHEN NOT MATCHED THEN INSERT VALUES (k.code, k.name)
+INSERT INTO orders (customer_id, order_id) VALUES (42, 1), (42, 2)
+INSERT INTO products (sku, title) VALUES ('b-9', 'A'), ('b-9', 'B') ON CONFLICT DO NOTHING
+INSERT INTO orders SELECT * FROM orders WHERE customer_id = 42
+INSERT INTO orders SELECT 42, 1
+WITH x AS (DELETE FROM orders WHERE customer_id = 42 RETURNING *) SELECT * FROM x
+WITH x AS (INSERT INTO orders VALUES (42, 1) RETURNING *) SELECT * FROM orders WHERE customer_id = 42
+WITH gone AS (DELETE FROM order_lines WHERE customer_id = 1 RETURNING *) SELECT count(*) FROM gone
+SELECT * FROM customers WHERE customer_id IN (1, 42, 7)
+SELECT * FROM customers WHERE customer_id = ANY (ARRAY[1, 2]) OR customer_id = 42
+SELECT * FROM customers WHERE customer_id = ANY ('{1,2,NULL}')
+SELECT * FROM customers WHERE (customer_id, name) IN ((1, 'Ada'), (2, 'Nobody'))
+SELECT count(*) FROM customers WHERE customer_id IN (42, '042')
+SELECT * FROM customers WHERE customer_id IN (1, 2) AND customer_id IN (2, 3)
+SELECT * FROM customers WHERE customer_id = NULL
+SELECT count(*) FROM customers WHERE customer_id = NULL
+SELECT * FROM customers WHERE customer_id IS NULL
+SELECT * FROM customers WHERE customer_id IN (1, 'x')
+SELECT c.name, o.order_id FROM customers c JOIN orders o USING (customer_id) WHERE customer_id IN (2, 3, 4)
+SELECT c.name, o.order_id FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id AND o.order_id = 1 WHERE c.customer_id IN (1, 2, 42)
+MERGE INTO orders o USING (SELECT * FROM tickets WHERE customer_id = 2) t ON o.customer_id = t.customer_id AND o.order_id = t.ticket_no WHEN MATCHED THEN UPDATE SET note = t.subject WHEN NOT MATCHED THEN INSERT (customer_id, order_id) VALUES (t.customer_id, t.ticket_no)
+SELECT * FROM orders WHERE customer_id = 2 ORDER BY order_id

@@ -12,6 +12,8 @@ QUERIES = {
     "MergeStmt": "merge",
 }
 WRITES = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
+# Of WHERE and HAVING, of ON, of MERGE and of its WHEN.
+CONDITIONS = ("whereClause", "havingClause", "quals", "joinCondition", "condition")
 MODES = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
 
 
@@ -59,7 +61,7 @@ class Found:
     def walk_field(self, key, value, ctes):
         if key == "withClause":
             return
-        if key in ("whereClause", "havingClause", "quals"):
+        if key in CONDITIONS:
             self.condition(value)
         if key == "MultiAssignRef" and value["colno"] > 1:
             return  # the same source again, for the next column
@@ -100,8 +102,9 @@ class Found:
             return
         self.conditions[0] += 1
         if tag == "A_Expr" and strings(value["name"]) == ["="]:
-            self.conditions[1] += value["kind"] == "AEXPR_OP"
-            self.conditions[2] += value["kind"] == "AEXPR_IN"
+            kind = value["kind"]
+            self.conditions[1] += kind == "AEXPR_OP"
+            self.conditions[2] += kind == "AEXPR_IN" or kind == "AEXPR_OP_ANY" and "A_ArrayExpr" in value["rexpr"]
 
     def walk_with(self, clause, ctes):
         """Without RECURSIVE an expression sees those before it; with it, all of them and itself."""

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use pgherd::sql::Statement;
 use pgherd::sql::statement::{
-    Assignment, Body, Expr, From, Item, Join, On, OnConflict, Query, Select, Source, Table,
+    Assignment, Body, Expr, From, Item, Join, MergeAction, MergeClause, On, OnConflict, Query,
+    Select, Source, Table,
 };
 
 #[derive(Debug, Default)]
@@ -14,8 +15,6 @@ pub struct Named {
     pub functions: BTreeSet<String>,
     pub writes: bool,
     pub locks: bool,
-    /// A MERGE somewhere, which is refused whole: the tree has its target only.
-    pub merges: bool,
     /// Of WHERE, HAVING and ON, at every level: what AND joins there, equalities among that, and lists of IN.
     pub conditions: [usize; 3],
     /// Those in sight, innermost last.
@@ -86,9 +85,23 @@ impl Named {
                 self.filter(delete.filter.as_ref());
                 self.items(&delete.returning);
             }
-            Body::Merge { target } => {
-                self.merges = true;
-                self.target(target);
+            Body::Merge(merge) => {
+                self.target(&merge.table);
+                self.one_of_from(&merge.source);
+                self.condition(&merge.on);
+                for MergeClause {
+                    by_source: _,
+                    filter,
+                    action,
+                } in &merge.clauses
+                {
+                    self.filter(filter.as_ref());
+                    match action {
+                        MergeAction::Nothing | MergeAction::Delete => {}
+                        MergeAction::Update(assignments) => self.assignments(assignments),
+                        MergeAction::Insert { columns: _, row } => self.exprs(row),
+                    }
+                }
             }
         }
     }
@@ -192,13 +205,18 @@ impl Named {
             | Expr::Default
             | Expr::Literal(_)
             | Expr::Parameter(_) => {}
-            Expr::All(parts) | Expr::Operation(parts) => self.exprs(parts),
+            Expr::All(parts) | Expr::Any(parts) | Expr::Row(parts) | Expr::Operation(parts) => {
+                self.exprs(parts);
+            }
             Expr::Cast { inner: part, to: _ }
             | Expr::Field {
                 inner: part,
                 name: _,
             } => self.expr(part),
-            Expr::Equal(left, right) => self.exprs([left.as_ref(), right.as_ref()]),
+            Expr::IsNull(part) => self.expr(part),
+            Expr::Equal(left, right) | Expr::ElementOf(left, right) => {
+                self.exprs([left.as_ref(), right.as_ref()])
+            }
             Expr::OneOf(left, members) => {
                 self.expr(left);
                 self.exprs(members);
@@ -221,7 +239,7 @@ pub fn kind(body: &Body) -> &'static str {
         Body::Insert(_) => "insert",
         Body::Update(_) => "update",
         Body::Delete(_) => "delete",
-        Body::Merge { .. } => "merge",
+        Body::Merge(_) => "merge",
     }
 }
 

@@ -227,12 +227,12 @@ impl Session {
             _ => self.place(target, shape(prepared)?.shows)?,
         };
         match place {
-            Place::Every => {
+            Place::Several(shards) => {
                 if !self.leave_shard(plan.effect).await? {
                     return Ok(None);
                 }
                 self.answer_static(encode::BIND_COMPLETE);
-                Ok(Some(Run::Scatter(names.tail.to_vec())))
+                Ok(Some(Run::Scatter(shards, names.tail.to_vec())))
             }
             Place::Shard(shard) => {
                 if !self.stand_on(shard, plan.effect).await? {
@@ -380,12 +380,12 @@ impl Session {
         let portal = self.sharded.portals.get_mut(execute.portal);
         let portal = portal.ok_or_else(|| SessionError::NoPortal(name()))?;
         let prepared = Arc::clone(&portal.prepared);
-        if execute.rows_max > 0 && matches!(portal.run, Run::Scatter(_)) {
+        if execute.rows_max > 0 && matches!(portal.run, Run::Scatter(..)) {
             return Err(Refusal::new(Number::PortalOverShards).into());
         }
         let after = match portal.run {
             Run::Held => Run::Held,
-            Run::Scatter(_) | Run::Drained => Run::Drained,
+            Run::Scatter(..) | Run::Drained => Run::Drained,
             Run::Command | Run::Done => Run::Done,
             Run::Empty => Run::Empty,
         };
@@ -398,12 +398,12 @@ impl Session {
                 Ok(())
             }
             Run::Held => Err(SessionError::Internal("this is executed at once").into()),
-            Run::Scatter(bind) => {
+            Run::Scatter(shards, bind) => {
                 // Statements between Bind and Execute may have moved the session.
                 if !self.leave_shard(Effect::Read).await? {
                     return Ok(());
                 }
-                let rows = self.scatter_bound(&prepared, &bind).await?;
+                let rows = self.scatter_bound(&shards, &prepared, &bind).await?;
                 encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
                 Ok(())
             }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use command::changes_meaning;
 pub(super) use plans::{Plans, Shape};
+use standing::Several;
 
 use super::session::Session;
 use super::statements::Prepared;
@@ -132,8 +133,8 @@ struct Portal {
 enum Run {
     /// The portal is on the held server.
     Held,
-    /// All but the names of its Bind; it is bound on every shard when it is executed.
-    Scatter(Vec<u8>),
+    /// All but the names of its Bind; it is bound on these shards when it is executed.
+    Scatter(Several, Vec<u8>),
     /// A command about the transaction or the session.
     Command,
     /// One that has run.

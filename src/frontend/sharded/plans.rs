@@ -192,7 +192,7 @@ impl Plans {
         }
         metrics.plan_misses.add(1);
         let template = planner::template(&understand(statement)?, knowledge, &literals)?;
-        let plan = *template.written();
+        let plan = template.written().clone();
         if !plan.must_fail && template.is_small() {
             let known = lock(&self.templates).find(literals.key());
             let known = known.iter().flat_map(|known| known.iter().cloned());
@@ -294,7 +294,6 @@ fn shown_by_the_authoritative() -> Plan {
         route: Route::Authoritative,
         effect: Effect::Read,
         command: planner::Command::Select,
-        assigned: None,
         must_fail: false,
     }
 }

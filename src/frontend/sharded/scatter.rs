@@ -1,9 +1,10 @@
-//! One statement on every shard.
+//! One statement on several shards.
 
 use std::sync::Arc;
 
 use super::extended::{described_rows, shape};
 use super::plans::Description;
+use super::standing::Several;
 use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
 use crate::backend::rescue::Remains;
@@ -18,19 +19,24 @@ use crate::wire::encode;
 type Borrowed = (Arc<Pool>, Box<Server>);
 
 impl Session {
-    /// Runs a Query message on every shard; gives the number of rows that the client got.
-    pub(super) async fn scatter_query(&mut self, message: &[u8]) -> Result<u64, Trouble> {
+    /// Runs a Query message on several shards; gives the number of rows that the client got.
+    pub(super) async fn scatter_query(
+        &mut self,
+        shards: &Several,
+        message: &[u8],
+    ) -> Result<u64, Trouble> {
         // In a box, as below: many servers are at work, and every client has room for what is not in one.
-        Box::pin(self.scatter(None, |server, first| {
+        Box::pin(self.scatter(shards, None, |server, first| {
             server.unnamed = None;
             server.send(message, Expect::Part { first }, &mut Vec::new());
         }))
         .await
     }
 
-    /// Runs a bound statement on every shard; `tail` is its Bind without the names.
+    /// Runs a bound statement on several shards; `tail` is its Bind without the names.
     pub(super) async fn scatter_bound(
         &mut self,
+        shards: &Several,
         prepared: &Prepared,
         tail: &[u8],
     ) -> Result<u64, Trouble> {
@@ -38,6 +44,7 @@ impl Session {
         let is_fresh = self.sharded.described == Some(prepared.id);
         let doubted = described.filter(|_| !is_fresh);
         Box::pin(self.scatter(
+            shards,
             doubted.map(|description| (prepared, description)),
             |server, _| {
                 let nowhere = &mut Vec::new();
@@ -55,10 +62,11 @@ impl Session {
     /// `doubted`: a table may have changed since this statement was described.
     async fn scatter(
         &mut self,
+        shards: &Several,
         doubted: Option<(&Prepared, &Description)>,
         put: impl Fn(&mut Server, bool),
     ) -> Result<u64, Trouble> {
-        let mut borrowed = self.borrow_every().await?;
+        let mut borrowed = self.borrow_several(shards).await?;
         if let Some((prepared, description)) = doubted
             && let Err(trouble) = self
                 .all_describe_the_same(&mut borrowed, prepared, description)
@@ -132,16 +140,14 @@ impl Session {
     }
 
     /// A server of each shard, always in the order of the shards: so no two sessions wait for each other.
-    async fn borrow_every(&mut self) -> Result<Vec<Borrowed>, Trouble> {
-        let mut borrowed = Vec::with_capacity(self.database.config.shards.len());
-        for shard in self
-            .database
-            .config
-            .shards
-            .iter()
-            .map(|shard| shard.id)
-            .collect::<Vec<ShardId>>()
-        {
+    async fn borrow_several(&mut self, shards: &Several) -> Result<Vec<Borrowed>, Trouble> {
+        let every = &self.database.config.shards;
+        let shards: Vec<ShardId> = match shards {
+            Several::Some(shards) => shards.to_vec(),
+            Several::Every => every.iter().map(|shard| shard.id).collect(),
+        };
+        let mut borrowed = Vec::with_capacity(shards.len());
+        for shard in shards {
             let pool = self.pool(shard)?;
             match self.borrow(&pool).await {
                 Ok(server) => borrowed.push((pool, server)),

@@ -79,8 +79,8 @@ impl Session {
         let target = plan.target(self.database.placement()?, &())?;
         match self.place(target, shows)? {
             Place::Shard(shard) => self.forward_query(frame, shard, plan.effect).await,
-            Place::Every => {
-                let rows = self.scatter_query(frame.whole).await?;
+            Place::Several(shards) => {
+                let rows = self.scatter_query(&shards, frame.whole).await?;
                 encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
                 self.ready();
                 Ok(())

@@ -1,6 +1,8 @@
 //! Where the session stands between its statements: which shard a statement goes to, given the transaction and the
 //! pipeline that it is in.
 
+use std::sync::Arc;
+
 use super::{AUTHORITATIVE, Block};
 use crate::backend::replies::Expect;
 use crate::execute;
@@ -13,9 +15,16 @@ use crate::wire::decode::Status;
 use crate::wire::encode;
 
 /// Where one execution goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Shard(ShardId),
+    Several(Several),
+}
+
+/// The shards of a scatter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Several {
+    Some(Arc<[ShardId]>),
     Every,
 }
 
@@ -75,7 +84,7 @@ impl Session {
                     Number::CatalogElsewhere,
                     format!("the transaction is on {}", self.shard_name(held.shard)),
                 )),
-                Target::Every => Err(Refusal::new(Number::ScatterInTransaction)),
+                Target::Some(_) | Target::Every => Err(Refusal::new(Number::ScatterInTransaction)),
             };
         }
         let begun = !self.transaction.is_idle();
@@ -88,8 +97,11 @@ impl Session {
                 Some(held) => held.shard,
                 None => self.database.next_shard(),
             })),
-            Target::Every if begun => Err(Refusal::new(Number::ScatterInTransaction)),
-            Target::Every => Ok(Place::Every),
+            Target::Some(_) | Target::Every if begun => {
+                Err(Refusal::new(Number::ScatterInTransaction))
+            }
+            Target::Some(shards) => Ok(Place::Several(Several::Some(shards))),
+            Target::Every => Ok(Place::Several(Several::Every)),
         }
     }
 

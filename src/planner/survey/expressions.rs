@@ -1,14 +1,18 @@
 //! Expressions: what their names, calls and casts mean for a plan, and what their conjuncts prove.
 
 use super::{Narrowed, Survey, Surveyed};
+use crate::placement::KeyValue;
 use crate::planner::functions::{self, Class};
-use crate::planner::proof;
+use crate::planner::proof::{self, Constant, Given};
 use crate::planner::refusal::{Number, Refusal};
 use crate::planner::scope::{KeyOf, Meaning, Scope};
 use crate::sql::statement::{Call, Expr, Item, Literal, Type};
 
 /// Words in which a date is read off the clock.
 const MOMENTS: &[&str] = &["now", "today", "tomorrow", "yesterday"];
+
+/// A key, whether it is of the condition's own level, and the values that it may have.
+type Choice = ((KeyOf, bool), Vec<Given>);
 
 impl Survey<'_> {
     pub(super) fn exprs<'e>(
@@ -68,12 +72,20 @@ impl Survey<'_> {
                 self.expr(left, scope)?;
                 self.expr(right, scope)
             }
+            Expr::ElementOf(left, array) => {
+                self.operator();
+                self.expr(left, scope)?;
+                self.expr(array, scope)
+            }
             Expr::OneOf(left, members) => {
                 self.operator();
                 self.expr(left, scope)?;
                 self.exprs(members, scope)
             }
-            Expr::All(members) => self.exprs(members, scope),
+            Expr::All(members) | Expr::Any(members) | Expr::Row(members) => {
+                self.exprs(members, scope)
+            }
+            Expr::IsNull(inner) => self.expr(inner, scope),
             Expr::Operation(operands) => {
                 self.operator();
                 self.exprs(operands, scope)
@@ -167,23 +179,122 @@ impl Survey<'_> {
                     self.conditions(member, scope, narrowed);
                 }
             }
-            Expr::Equal(left, right) => self.equality(left, right, scope, narrowed),
-            Expr::OneOf(left, members) => {
-                if let [only] = members.as_slice() {
-                    self.equality(left, only, scope, narrowed);
+            other => {
+                if let Expr::Equal(left, right) = other {
+                    for (left, right) in pairs(left, right) {
+                        if let (Some(left), Some(right)) =
+                            (key_of(left, scope), key_of(right, scope))
+                        {
+                            self.equate(left, right, narrowed);
+                        }
+                    }
+                }
+                for (key, values) in self.choices(other, scope) {
+                    self.hold(key, values, narrowed);
                 }
             }
-            _ => {}
         }
     }
 
-    fn equality(&mut self, left: &Expr, right: &Expr, scope: &Scope<'_>, narrowed: &Narrowed) {
-        match (key_of(left, scope), key_of(right, scope)) {
-            (Some(left), Some(right)) => self.equate(left, right, narrowed),
-            (Some(key), None) => self.hold(key, right, narrowed),
-            (None, Some(key)) => self.hold(key, left, narrowed),
-            (None, None) => {}
+    /// The keys of which a condition, where it is true, leaves a choice of values.
+    fn choices(&mut self, condition: &Expr, scope: &Scope<'_>) -> Vec<Choice> {
+        let of = |key: Option<(KeyOf, bool)>, values: Option<Vec<Given>>| {
+            key.zip(values).into_iter().collect()
+        };
+        match condition {
+            Expr::All(members) => members
+                .iter()
+                .flat_map(|member| self.choices(member, scope))
+                .collect(),
+            Expr::Any(branches) => self.any_of(branches, scope),
+            Expr::Equal(left, right) => pairs(left, right)
+                .into_iter()
+                .filter_map(|(left, right)| self.compared(left, right, scope))
+                .collect(),
+            Expr::OneOf(left, members) => {
+                if let Expr::Row(columns) = left.as_ref() {
+                    return self.rows(columns, members, scope);
+                }
+                let key = key_of(left, scope);
+                of(key, key.and_then(|(key, _)| self.constants(key, members)))
+            }
+            Expr::ElementOf(left, array) => {
+                let key = key_of(left, scope);
+                of(key, key.and_then(|(key, _)| self.elements(key, array)))
+            }
+            Expr::IsNull(inner) => {
+                let null = Given {
+                    constant: Constant::Value(KeyValue::Null),
+                    literal: None,
+                };
+                of(key_of(inner, scope), Some(vec![null]))
+            }
+            _ => Vec::new(),
         }
+    }
+
+    /// A key beside its values.
+    fn compared(&self, left: &Expr, right: &Expr, scope: &Scope<'_>) -> Option<Choice> {
+        let (key, value) = match (key_of(left, scope), key_of(right, scope)) {
+            (Some(key), None) => (key, right),
+            (None, Some(key)) => (key, left),
+            (Some(_), Some(_)) | (None, None) => return None,
+        };
+        Some((key, self.constant(key.0, value)?))
+    }
+
+    /// A key that every branch leaves a choice of has one of all these values.
+    fn any_of(&mut self, branches: &[Expr], scope: &Scope<'_>) -> Vec<Choice> {
+        let mut branches = branches.iter();
+        let Some(first) = branches.next() else {
+            return Vec::new();
+        };
+        let mut found = self.choices(first, scope);
+        for branch in branches {
+            if found.is_empty() {
+                break;
+            }
+            let other = self.choices(branch, scope);
+            found.retain_mut(|(key, values)| {
+                let same = other.iter().find(|(other, _)| other == key);
+                values.extend(same.iter().flat_map(|(_, more)| more).cloned());
+                same.is_some()
+            });
+        }
+        found
+    }
+
+    /// `(a, b) IN ((1, 2), (3, 4))`: the key among the columns has one of the values at its place.
+    fn rows(&mut self, columns: &[Expr], rows: &[Expr], scope: &Scope<'_>) -> Vec<Choice> {
+        let mut found = Vec::new();
+        for (place, column) in columns.iter().enumerate() {
+            let Some(key) = key_of(column, scope) else {
+                continue;
+            };
+            let values = rows.iter().map(|row| match row {
+                Expr::Row(values) if values.len() == columns.len() => {
+                    self.constant(key.0, values.get(place)?)
+                }
+                _ => None,
+            });
+            let values: Option<Vec<Vec<Given>>> = values.collect();
+            found.extend(values.map(|values| (key, values.concat())));
+        }
+        found
+    }
+
+    fn constants(&self, key: KeyOf, members: &[Expr]) -> Option<Vec<Given>> {
+        let values = members.iter().map(|member| self.constant(key, member));
+        values.collect::<Option<Vec<_>>>().map(|each| each.concat())
+    }
+
+    fn constant(&self, key: KeyOf, value: &Expr) -> Option<Vec<Given>> {
+        proof::constant(value, self.facts.proof.key(key.node)?.key_type)
+    }
+
+    fn elements(&mut self, key: KeyOf, array: &Expr) -> Option<Vec<Given>> {
+        let key_type = self.facts.proof.key(key.node)?.key_type;
+        proof::elements(array, key_type, &mut self.facts.fixed)
     }
 
     /// Two keys are equal in all rows that count. With each: whether it is of the condition's own level.
@@ -200,14 +311,20 @@ impl Survey<'_> {
         }
     }
 
-    fn hold(&mut self, (key, own_level): (KeyOf, bool), value: &Expr, narrowed: &Narrowed) {
-        if !own_level || !key.inward || !narrowed.takes(key.node) {
-            return;
+    fn hold(&mut self, (key, own_level): (KeyOf, bool), values: Vec<Given>, narrowed: &Narrowed) {
+        if own_level && key.inward && narrowed.takes(key.node) {
+            self.facts.proof.holds(key.node, values);
         }
-        let key_type = self.facts.proof.key(key.node).map(|key| key.key_type);
-        if let Some(constant) = key_type.and_then(|key_type| proof::constant(value, key_type)) {
-            self.facts.proof.holds(key.node, constant);
+    }
+}
+
+/// What is compared with what: rows member by member.
+fn pairs<'e>(left: &'e Expr, right: &'e Expr) -> Vec<(&'e Expr, &'e Expr)> {
+    match (left, right) {
+        (Expr::Row(left), Expr::Row(right)) if left.len() == right.len() => {
+            left.iter().zip(right).collect()
         }
+        _ => vec![(left, right)],
     }
 }
 

@@ -9,7 +9,7 @@ impl Survey<'_> {
     /// The statement itself, which may be a write.
     pub(super) fn statement(&mut self, query: &Query) -> Surveyed<()> {
         match &query.body {
-            Body::Insert(_) | Body::Update(_) | Body::Delete(_) => {
+            Body::Insert(_) | Body::Update(_) | Body::Delete(_) | Body::Merge(_) => {
                 let outer = self.ctes.len();
                 self.with(query, None)?;
                 self.write(&query.body)?;
@@ -75,8 +75,7 @@ impl Survey<'_> {
                     ..Outputs::open()
                 })
             }
-            Body::Merge { target } => Err(Refusal::about(Number::Merge, &target.name)),
-            Body::Insert(_) | Body::Update(_) | Body::Delete(_) => {
+            Body::Insert(_) | Body::Update(_) | Body::Delete(_) | Body::Merge(_) => {
                 Err(Refusal::new(Number::WritingCte))
             }
         }
@@ -98,11 +97,18 @@ impl Survey<'_> {
             }
         }
         for (index, cte) in query.with.iter().enumerate() {
+            let found = match &cte.query.body {
+                body @ (Body::Insert(_) | Body::Update(_) | Body::Delete(_) | Body::Merge(_)) => {
+                    let inner = self.ctes.len();
+                    self.with(&cte.query, outer)?;
+                    let found = self.write(body)?;
+                    self.ctes.truncate(inner);
+                    found
+                }
+                _ => self.query(&cte.query, outer)?,
+            };
             // it may be read more than once, so what holds one reading proves nothing for its rows
-            let mut outputs = self
-                .query(&cte.query, outer)?
-                .outward_only()
-                .renamed(&cte.columns);
+            let mut outputs = found.outward_only().renamed(&cte.columns);
             // row locks do not reach into it
             outputs.reference = false;
             self.count(&outputs)?;
@@ -164,27 +170,7 @@ impl Survey<'_> {
     /// What a level offers to the one around it. A key passes a proof inwards only where each row of the level comes
     /// from rows with that key alone.
     fn outputs(&mut self, select: &Select, scope: &Scope<'_>, before: Met) -> Outputs {
-        let mut outputs = Outputs {
-            reference: scope.names.reference,
-            ..Outputs::default()
-        };
-        for item in &select.items {
-            match &item.expr {
-                Expr::Wildcard(parts) => match scope.names.star(entry_of(parts)) {
-                    Some(columns) if parts.len() < 2 => outputs.columns.extend_from_slice(columns),
-                    _ => outputs.open = true,
-                },
-                Expr::Field { name: None, .. } => outputs.open = true,
-                expr => outputs.columns.push(Output {
-                    name: output_name(item),
-                    key: own_key(expr, scope),
-                }),
-            }
-        }
-        if outputs.open {
-            // the places of the columns are not known, so they must not be renamed
-            outputs.columns.clear();
-        }
+        let mut outputs = item_outputs(&select.items, scope);
         let grouped = select.group_by.is_some()
             || select.having.is_some()
             || self.met.aggregates != before.aggregates;
@@ -204,6 +190,32 @@ impl Survey<'_> {
         }
         outputs
     }
+}
+
+/// The columns that a list of output expressions makes.
+pub(super) fn item_outputs(items: &[Item], scope: &Scope<'_>) -> Outputs {
+    let mut outputs = Outputs {
+        reference: scope.names.reference,
+        ..Outputs::default()
+    };
+    for item in items {
+        match &item.expr {
+            Expr::Wildcard(parts) => match scope.names.star(entry_of(parts)) {
+                Some(columns) if parts.len() < 2 => outputs.columns.extend_from_slice(columns),
+                _ => outputs.open = true,
+            },
+            Expr::Field { name: None, .. } => outputs.open = true,
+            expr => outputs.columns.push(Output {
+                name: output_name(item),
+                key: own_key(expr, scope),
+            }),
+        }
+    }
+    if outputs.open {
+        // the places of the columns are not known, so they must not be renamed
+        outputs.columns.clear();
+    }
+    outputs
 }
 
 /// FOR UPDATE and its kin on a copy that is on every shard.
@@ -226,7 +238,7 @@ fn grouping_keys(
 ) -> Vec<usize> {
     if group_by
         .iter()
-        .any(|expr| matches!(expr, Expr::Operation(_)))
+        .any(|expr| matches!(expr, Expr::Operation(_) | Expr::Row(_)))
     {
         return Vec::new();
     }
@@ -246,7 +258,7 @@ fn grouping_keys(
     keys.map(|key| key.node).collect()
 }
 
-fn own_key(expr: &Expr, scope: &Scope<'_>) -> Option<KeyOf> {
+pub(super) fn own_key(expr: &Expr, scope: &Scope<'_>) -> Option<KeyOf> {
     let Expr::Column(parts) = expr else {
         return None;
     };

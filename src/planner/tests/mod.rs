@@ -10,6 +10,7 @@ mod levels;
 mod properties;
 mod refusals;
 mod scatters;
+mod sets;
 mod targets;
 mod templates;
 mod writes;

@@ -140,7 +140,7 @@ fn condition() -> impl Strategy<Value = String> {
         "order_id = 7",
         "customer_id <> 7",
         "note IS NULL",
-        "customer_id IN (7, 8)",
+        "customer_id NOT IN (7, 8)",
         "customer_id + 1 = 7",
     ])
     .prop_map(str::to_owned);

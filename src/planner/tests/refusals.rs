@@ -1,8 +1,11 @@
 //! What is refused whatever its keys, and that the page of numbers is the table of numbers.
 
-use super::{ANY, AUTHORITATIVE, S1, S2, check, planned};
+use super::{ANY, AUTHORITATIVE, CATALOG, PLACEMENT, RULES, S1, S2, check, planned, rows, rules};
+use crate::catalog::{Catalog, Rule};
 use crate::error::Report;
-use crate::planner::{Number, Refusal};
+use crate::names::TableName;
+use crate::planner::{Knowledge, Number, Refusal, plan};
+use crate::sql::understand;
 
 const PAGE: &str = include_str!("../../../docs/refusals.md");
 
@@ -200,6 +203,10 @@ fn what_is_not_understood_is_refused() {
         ("SELECT U&\"d\\0061t\" FROM orders", "PGH003"),
         ("SELECT $0", "PGH003"),
         (
+            "SELECT * FROM (DELETE FROM orders WHERE customer_id = 42 RETURNING *) x",
+            "PGH033",
+        ),
+        (
             "SELECT * FROM orders WHERE total > 1 = (customer_id = 42)",
             "PGH003",
         ),
@@ -219,6 +226,38 @@ fn what_is_not_understood_is_refused() {
         &format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500)),
         "PGH002",
     )]);
+}
+
+#[test]
+fn what_the_schema_leaves_in_doubt_is_refused() {
+    let mut answers = rows(CATALOG);
+    let text = |text: &str| Some(text.to_owned());
+    // another table of the same name, a role with a search path of its own, operators that are not immutable
+    let other = ["sales", "orders", "r", "f", "f", "f", "f"].map(text);
+    answers[0].push(other.into());
+    answers[5][0][1] = text("t");
+    answers[5][0][2] = text("t");
+    let mut rules = rules(RULES);
+    let missing = TableName {
+        schema: None,
+        name: "unborn".into(),
+    };
+    rules.tables.insert(missing, Rule::Reference);
+    let catalog = Catalog::from_rows(&answers, rules).unwrap();
+    let knowledge = Knowledge {
+        catalog: &catalog,
+        placement: &PLACEMENT,
+    };
+    for (sql, number) in [
+        ("SELECT * FROM orders WHERE customer_id = 42", "PGH059"),
+        ("SELECT * FROM unborn", "PGH036"),
+        ("SELECT customer_id + 1 FROM public.customers", "PGH062"),
+    ] {
+        let refusal = plan(&understand(sql).unwrap(), &knowledge).unwrap_err();
+        assert_eq!(refusal.number.to_string(), number, "{sql}");
+    }
+    let keyed = "SELECT customer_id + 1 FROM public.customers WHERE customer_id = 42";
+    assert!(plan(&understand(keyed).unwrap(), &knowledge).is_ok());
 }
 
 #[test]

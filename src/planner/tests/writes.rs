@@ -1,7 +1,7 @@
 //! INSERT, UPDATE, DELETE: the shard of the row that changes.
 
-use super::{AUTHORITATIVE, BY_1, BY_2, S0, S1, S2, check, planned};
-use crate::planner::{Assigned, Command, Effect};
+use super::{ANY, AUTHORITATIVE, BY_1, BY_2, S0, S1, S2, check, planned};
+use crate::planner::{Assigned, Command, Effect, Route};
 
 #[test]
 fn an_insert_of_one_row_goes_to_the_shard_of_its_key() {
@@ -74,13 +74,13 @@ fn an_insert_whose_shard_is_not_known_is_refused() {
     check(&[
         (
             "INSERT INTO orders (customer_id, order_id) VALUES (42, 1), (42, 2)",
-            "PGH024",
+            S2,
         ),
         (
             "INSERT INTO orders SELECT * FROM orders WHERE customer_id = 42",
-            "PGH025",
+            S2,
         ),
-        ("INSERT INTO orders SELECT 42, 1", "PGH025"),
+        ("INSERT INTO orders SELECT 42, 1", S2),
         ("INSERT INTO orders (VALUES (42, 1) LIMIT 1)", "PGH001"),
         ("INSERT INTO orders TABLE orders", "PGH001"),
         ("INSERT INTO orders (order_id) VALUES (1)", "PGH026"),
@@ -119,7 +119,7 @@ fn an_insert_whose_shard_is_not_known_is_refused() {
         ),
         (
             "INSERT INTO orders (customer_id, order_id) VALUES (nextval('ticket_numbers'), 1)",
-            "PGH028",
+            "PGH048",
         ),
         (
             "INSERT INTO orders (customer_id, order_id) VALUES (42, nextval('ticket_numbers'))",
@@ -172,7 +172,7 @@ fn an_insert_whose_shard_is_not_known_is_refused() {
         ),
         (
             "INSERT INTO orders VALUES (42, 1) ON CONFLICT (customer_id, order_id) DO UPDATE SET (total, customer_id) = (1, 42)",
-            "PGH022",
+            S2,
         ),
         (
             "INSERT INTO orders VALUES (42, 1) ON CONFLICT (customer_id, order_id) DO UPDATE SET total = (SELECT max(total) FROM orders)",
@@ -188,7 +188,7 @@ fn an_insert_whose_shard_is_not_known_is_refused() {
         ),
         (
             "INSERT INTO accounts (code, owner) VALUES ($1, (SELECT owner FROM accounts WHERE code = $1))",
-            "PGH018",
+            "one shard, by $1",
         ),
     ]);
 }
@@ -259,7 +259,7 @@ fn an_update_or_delete_that_may_reach_several_shards_is_refused() {
         ("UPDATE orders SET total = 1 WHERE order_id = 42", "PGH021"),
         (
             "UPDATE orders SET total = 1 WHERE customer_id IN (1, 42)",
-            "PGH021",
+            "PGH080",
         ),
         (
             "UPDATE orders SET total = 1 WHERE customer_id = 42 OR order_id = 1",
@@ -269,10 +269,7 @@ fn an_update_or_delete_that_may_reach_several_shards_is_refused() {
             "UPDATE orders SET total = 1 WHERE customer_id = 42.0",
             "PGH021",
         ),
-        (
-            "UPDATE orders SET total = 1 WHERE customer_id = NULL",
-            "PGH021",
-        ),
+        ("UPDATE orders SET total = 1 WHERE customer_id = NULL", ANY),
         ("DELETE FROM orders", "PGH021"),
         (
             "DELETE FROM orders WHERE customer_id::text = '42'",
@@ -308,11 +305,11 @@ fn an_update_or_delete_that_may_reach_several_shards_is_refused() {
         ),
         (
             "UPDATE orders SET customer_id = customer_id WHERE customer_id = 42",
-            "PGH022",
+            S2,
         ),
         (
             "UPDATE orders SET total = 1, CUSTOMER_ID = 42 WHERE customer_id = 42",
-            "PGH022",
+            S2,
         ),
         (
             "UPDATE orders SET (total, customer_id) = (SELECT 1, 42) WHERE customer_id = 42",
@@ -367,15 +364,15 @@ fn an_update_or_delete_that_may_reach_several_shards_is_refused() {
         ),
         (
             "WITH x AS (DELETE FROM orders WHERE customer_id = 42 RETURNING *) SELECT * FROM x",
-            "PGH033",
+            S2,
         ),
         (
             "WITH x AS (INSERT INTO orders VALUES (42, 1) RETURNING *) SELECT * FROM orders WHERE customer_id = 42",
-            "PGH033",
+            S2,
         ),
         (
             "WITH x AS (UPDATE app_settings SET value = 'x' RETURNING *) DELETE FROM orders WHERE customer_id = 42",
-            "PGH033",
+            "PGH037",
         ),
     ]);
 }
@@ -415,7 +412,10 @@ fn a_plan_says_what_it_does() {
         let plan = planned(sql).unwrap();
         assert_eq!((plan.command, plan.effect), (command, effect), "{sql}");
     }
-    let assigned = |sql: &str| planned(sql).unwrap().assigned;
+    let assigned = |sql: &str| match planned(sql).unwrap().route {
+        Route::Key { assigned, .. } => assigned,
+        _ => None,
+    };
     let of_insert = |characters_max| Some(Assigned { characters_max });
     assert_eq!(
         assigned("INSERT INTO accounts (code, owner) VALUES ($1, 'x')"),

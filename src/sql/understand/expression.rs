@@ -5,13 +5,13 @@
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, CeilFloorKind, DateTimeField, Expr as Parsed, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
-    Ident, InTarget, ObjectName, ObjectNamePart, OrderByExpr, Query, Subscript, UnaryOperator,
-    Value, ValueWithSpan, WindowFrameBound, WindowSpec, WindowType,
+    Ident, InTarget, OrderByExpr, Query, Subscript, UnaryOperator, Value, ValueWithSpan,
+    WindowFrameBound, WindowSpec, WindowType,
 };
 
+use super::names::{name_of, names, qualified};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{Call, Expr, Literal, Slotted};
-use crate::sql::verb::fold;
 
 /// How tightly an operator binds, loosest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +89,6 @@ impl Converter {
             | Parsed::IsNotFalse(inner)
             | Parsed::IsTrue(inner)
             | Parsed::IsNotTrue(inner)
-            | Parsed::IsNull(inner)
             | Parsed::IsNotNull(inner)
             | Parsed::IsUnknown(inner)
             | Parsed::IsNotUnknown(inner)
@@ -104,6 +103,10 @@ impl Converter {
                 form: _,
                 negated: _,
             } => Ok((self.operation(&[inner], Level::Compare)?, Level::Is)),
+            Parsed::IsNull(inner) => {
+                let inner = Box::new(self.operand(inner, Level::Compare)?);
+                Ok((Expr::IsNull(inner), Level::Is))
+            }
             Parsed::IsDistinctFrom(left, right) | Parsed::IsNotDistinctFrom(left, right) => {
                 Ok((self.operation(&[left, right], Level::Compare)?, Level::Is))
             }
@@ -151,6 +154,15 @@ impl Converter {
                 ];
                 operands.extend(self.boxed([escape_char])?);
                 Ok((Expr::Operation(operands), Level::Like))
+            }
+            Parsed::AnyOp {
+                left,
+                compare_op: BinaryOperator::Eq,
+                right,
+                is_some: _,
+            } => {
+                let left = Box::new(self.operand(left, Level::Like)?);
+                Ok((self.element_of(left, right)?, Level::Compare))
             }
             Parsed::AnyOp {
                 left,
@@ -214,7 +226,7 @@ impl Converter {
                 subquery,
                 negated: _,
             } => self.subquery(subquery),
-            Parsed::Tuple(members) => Ok(Expr::Operation(self.exprs(members)?)),
+            Parsed::Tuple(members) => Ok(Expr::Row(self.exprs(members)?)),
             Parsed::Array(array) => Ok(Expr::Operation(self.exprs(&array.elem)?)),
             Parsed::Case {
                 case_token: _,
@@ -354,17 +366,32 @@ impl Converter {
         backwards.push(left);
         let mut operands = Vec::with_capacity(backwards.len());
         for parsed in backwards.into_iter().rev() {
-            match self.operand(parsed, level)? {
-                Expr::All(members) if level == Level::And => operands.extend(members),
-                operand => operands.push(operand),
+            match (self.operand(parsed, level)?, level) {
+                (Expr::All(members), Level::And) | (Expr::Any(members), Level::Or) => {
+                    operands.extend(members);
+                }
+                (operand, _) => operands.push(operand),
             }
         }
-        let expr = if level == Level::And {
-            Expr::All(operands)
-        } else {
-            Expr::Operation(operands)
+        let expr = match level {
+            Level::And => Expr::All(operands),
+            Level::Or => Expr::Any(operands),
+            _ => Expr::Operation(operands),
         };
         Ok((expr, level))
+    }
+
+    /// `left = ANY (right)`. The elements of ARRAY[…] are compared like the members of a list.
+    fn element_of(&self, left: Box<Expr>, right: &Parsed) -> Understood<Expr> {
+        let mut array = right;
+        while let Parsed::Nested(inner) = array {
+            array = inner;
+        }
+        match array {
+            Parsed::Array(array) => Ok(Expr::OneOf(left, self.exprs(&array.elem)?)),
+            Parsed::Subquery(query) => Ok(Expr::Operation(vec![*left, self.subquery(query)?])),
+            other => Ok(Expr::ElementOf(left, Box::new(self.expr(other)?))),
+        }
     }
 
     fn unary(&self, op: UnaryOperator, inner: &Parsed) -> Understood<(Expr, Level)> {
@@ -663,39 +690,4 @@ fn operator_level(op: &BinaryOperator) -> Understood<Level> {
         | B::IsNot => return unknown("an operator of another dialect"),
         _ => Level::Operator,
     })
-}
-
-/// A name as PostgreSQL stores it.
-pub(super) fn name_of(ident: &Ident) -> String {
-    if ident.quote_style.is_some() {
-        // 63 bytes at most, as for words; the lower-casing of `fold` must not touch it
-        let mut end = ident.value.len().min(63);
-        while !ident.value.is_char_boundary(end) {
-            end -= 1;
-        }
-        return ident.value.get(..end).unwrap_or_default().to_owned();
-    }
-    String::from_utf8_lossy(&fold(ident.value.as_bytes())).into_owned()
-}
-
-/// The parts of a name, each as stored.
-pub(super) fn names(name: &ObjectName) -> Understood<Vec<String>> {
-    name.0
-        .iter()
-        .map(|part| match part {
-            ObjectNamePart::Identifier(ident) => Ok(name_of(ident)),
-            ObjectNamePart::Function(_) => unknown("a name made by a function"),
-        })
-        .collect()
-}
-
-/// Schema and name, and whether the name is in quotes.
-pub(super) fn qualified(name: &ObjectName) -> Understood<(Option<String>, String, bool)> {
-    let quoted = matches!(name.0.last(), Some(ObjectNamePart::Identifier(ident)) if ident.quote_style.is_some());
-    let mut parts = names(name)?.into_iter();
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(name), None, _) => Ok((None, name, quoted)),
-        (Some(schema), Some(name), None) => Ok((Some(schema), name, quoted)),
-        _ => unknown("a name with more than two parts"),
-    }
 }

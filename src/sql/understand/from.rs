@@ -6,7 +6,7 @@ use sqlparser::ast::{
     TableWithJoins,
 };
 
-use super::expression::{name_of, qualified};
+use super::names::{name_of, qualified};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{Alias, Call, Expr, From, Join, JoinKind, On, Table};
 

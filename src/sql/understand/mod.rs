@@ -12,6 +12,7 @@ mod depth;
 mod expression;
 mod from;
 mod locks;
+mod names;
 mod query;
 mod types;
 mod write;

@@ -7,8 +7,8 @@ use sqlparser::ast::{
     WildcardAdditionalOptions,
 };
 
-use super::expression::{name_of, names};
 use super::from::alias_of;
+use super::names::{name_of, names};
 use super::{Converter, Understood, plain, unknown};
 use crate::sql::statement::{Body, Cte, Expr, From, Item, Lock, Query, Select, Table};
 

@@ -24,6 +24,10 @@ fn unslotted(expr: Expr) -> Expr {
             to,
         },
         Expr::All(members) => Expr::All(each(members)),
+        Expr::Any(members) => Expr::Any(each(members)),
+        Expr::Row(members) => Expr::Row(each(members)),
+        Expr::IsNull(of) => Expr::IsNull(inner(of)),
+        Expr::ElementOf(left, right) => Expr::ElementOf(inner(left), inner(right)),
         Expr::Equal(left, right) => Expr::Equal(inner(left), inner(right)),
         Expr::OneOf(left, members) => Expr::OneOf(inner(left), each(members)),
         Expr::Operation(operands) => Expr::Operation(each(operands)),
@@ -128,16 +132,44 @@ fn conjunctions_are_flat_and_disjunctions_are_not_conjunctions() {
     let all = Expr::All(vec![equal("a", 1), equal("b", 2), equal("c", 3)]);
     assert_eq!(expr("a = 1 AND b = 2 AND c = 3"), all);
     assert_eq!(expr("a = 1 AND (b = 2 AND c = 3)"), all);
-    let mixed = |left, right| Expr::Operation(vec![left, right]);
+    let any = |left, right| Expr::Any(vec![left, right]);
     assert_eq!(
         expr("a = 1 AND b = 2 OR c = 3"),
-        mixed(Expr::All(vec![equal("a", 1), equal("b", 2)]), equal("c", 3))
+        any(Expr::All(vec![equal("a", 1), equal("b", 2)]), equal("c", 3))
     );
     assert_eq!(
         expr("a = 1 OR b = 2 AND c = 3"),
-        mixed(equal("a", 1), Expr::All(vec![equal("b", 2), equal("c", 3)]))
+        any(equal("a", 1), Expr::All(vec![equal("b", 2), equal("c", 3)]))
     );
     assert_eq!(expr("NOT a = 1"), Expr::Operation(vec![equal("a", 1)]));
+    assert_eq!(
+        expr("(a = 1 OR b = 2) OR c = 3"),
+        Expr::Any(vec![equal("a", 1), equal("b", 2), equal("c", 3)])
+    );
+}
+
+#[test]
+fn memberships_rows_and_nulls_keep_their_parts() {
+    let a = || Box::new(column("a"));
+    let one_and_two = || vec![integer(1), integer(2)];
+    assert_eq!(expr("a IN (1, 2)"), Expr::OneOf(a(), one_and_two()));
+    for text in ["a = ANY (ARRAY[1, 2])", "a = SOME ((ARRAY[1, 2]))"] {
+        assert_eq!(expr(text), Expr::OneOf(a(), one_and_two()), "{text}");
+    }
+    let array = Box::new(Expr::Parameter(1));
+    assert_eq!(expr("a = ANY ($1)"), Expr::ElementOf(a(), array));
+    for text in ["a <> ANY ($1)", "a = ALL ($1)", "a NOT IN (1, 2)"] {
+        assert!(matches!(expr(text), Expr::Operation(_)), "{text}");
+    }
+    assert_eq!(expr("a IS NULL"), Expr::IsNull(a()));
+    assert!(matches!(expr("a IS NOT NULL"), Expr::Operation(_)));
+    assert_eq!(
+        expr("(a, b) = (1, 2)"),
+        Expr::Equal(
+            Box::new(Expr::Row(vec![column("a"), column("b")])),
+            Box::new(Expr::Row(one_and_two()))
+        )
+    );
 }
 
 #[test]
@@ -154,6 +186,8 @@ fn casts_name_the_types_that_feed_keys() {
         ("1::text", Type::Text),
         ("1::varchar", Type::Text),
         ("uuid '1'", Type::Uuid),
+        ("1::int[]", Type::Array(Box::new(Type::Int4))),
+        ("1::text[][]", Type::Array(Box::new(Type::Text))),
     ] {
         assert_eq!(cast(text), expected, "{text}");
     }
@@ -161,7 +195,7 @@ fn casts_name_the_types_that_feed_keys() {
         "1::varchar(3)",
         "1::numeric",
         "1::char(3)",
-        "1::int[]",
+        "1::date[]",
         "'x'::jsonb",
     ] {
         assert!(matches!(cast(plain), Type::Plain(_)), "{plain}");

@@ -4,7 +4,7 @@
 use sqlparser::ast::{ArrayElemTypeDef, DataType, ObjectName, ObjectNamePart};
 
 use super::Converter;
-use super::expression::name_of;
+use super::names::name_of;
 use crate::sql::statement::Type;
 
 impl Converter {
@@ -44,7 +44,10 @@ impl Converter {
             DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
                 match Self::type_of(element) {
                     Type::Other(name) => Type::Other(name),
-                    _ => Type::Plain("array"),
+                    Type::Plain(_) => Type::Plain("array"),
+                    // Arrays have no depth: `int[][]` is `int[]`.
+                    array @ Type::Array(_) => array,
+                    element => Type::Array(Box::new(element)),
                 }
             }
             DataType::Custom(name, modifiers) if modifiers.is_empty() => custom(name),

@@ -2,17 +2,20 @@
 
 use sqlparser::ast::{
     Assignment as ParsedAssignment, AssignmentTarget, ConflictTarget, Delete as ParsedDelete,
-    FromTable, Insert as ParsedInsert, InsertOverriding, Merge, ObjectName,
+    FromTable, Insert as ParsedInsert, InsertOverriding, Merge as ParsedMerge,
+    MergeAction as ParsedMergeAction, MergeClause as ParsedMergeClause, MergeClauseKind,
+    MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, MergeUpdateKind, ObjectName,
     OnConflict as ParsedOnConflict, OnConflictAction, OnInsert, Query, SetExpr,
     Statement as Parsed, TableFactor, TableObject, TableWithJoins, Update as ParsedUpdate,
-    UpdateTableFromKind,
+    UpdateTableFromKind, Values,
 };
 
-use super::expression::{names, qualified};
 use super::from::alias_name;
+use super::names::{names, qualified};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{
-    Alias, Assignment, Body, Delete, Insert, OnConflict, Overriding, Source, Table, Update,
+    Alias, Assignment, Body, Delete, Insert, Merge, MergeAction, MergeClause, OnConflict,
+    Overriding, Source, Table, Update,
 };
 
 impl Converter {
@@ -21,9 +24,7 @@ impl Converter {
             Parsed::Insert(insert) => Ok(Body::Insert(Box::new(self.insert(insert)?))),
             Parsed::Update(update) => Ok(Body::Update(Box::new(self.update(update)?))),
             Parsed::Delete(delete) => Ok(Body::Delete(Box::new(self.delete(delete)?))),
-            Parsed::Merge(Merge { table, .. }) => Ok(Body::Merge {
-                target: self.target(table)?,
-            }),
+            Parsed::Merge(merge) => Ok(Body::Merge(Box::new(self.merge(merge)?))),
             _ => unknown("a command where a query is expected"),
         }
     }
@@ -235,6 +236,81 @@ impl Converter {
                 .map(|filter| self.expr(filter))
                 .transpose()?,
             returning: self.items(returning.as_deref().unwrap_or_default())?,
+        })
+    }
+}
+
+impl Converter {
+    fn merge(&self, parsed: &ParsedMerge) -> Understood<Merge> {
+        let ParsedMerge {
+            merge_token: _,
+            optimizer_hints: _,
+            into: true,
+            table,
+            source,
+            on,
+            clauses,
+            output: None,
+        } = parsed
+        else {
+            return unknown("a MERGE of another dialect");
+        };
+        Ok(Merge {
+            table: self.target(table)?,
+            source: self.factor(source)?,
+            on: self.expr(on)?,
+            clauses: clauses
+                .iter()
+                .map(|clause| self.merge_clause(clause))
+                .collect::<Understood<_>>()?,
+        })
+    }
+
+    fn merge_clause(&self, parsed: &ParsedMergeClause) -> Understood<MergeClause> {
+        let ParsedMergeClause {
+            when_token: _,
+            clause_kind,
+            predicate,
+            action,
+        } = parsed;
+        let action = match action {
+            ParsedMergeAction::DoNothing { .. } => MergeAction::Nothing,
+            ParsedMergeAction::Delete { .. } => MergeAction::Delete,
+            ParsedMergeAction::Update(MergeUpdateExpr {
+                update_token: _,
+                kind: MergeUpdateKind::Set(assignments),
+                update_predicate: None,
+                delete_predicate: None,
+            }) => MergeAction::Update(self.assignments(assignments)?),
+            ParsedMergeAction::Insert(MergeInsertExpr {
+                insert_token: _,
+                columns,
+                kind_token: _,
+                kind:
+                    MergeInsertKind::Values(Values {
+                        explicit_row: false,
+                        value_keyword: false,
+                        rows,
+                    }),
+                insert_predicate: None,
+            }) => {
+                let [row] = rows.as_slice() else {
+                    return unknown("a MERGE of another dialect");
+                };
+                MergeAction::Insert {
+                    columns: columns.iter().map(single).collect::<Understood<_>>()?,
+                    row: self.exprs(&row.content)?,
+                }
+            }
+            _ => return unknown("a MERGE of another dialect"),
+        };
+        Ok(MergeClause {
+            by_source: matches!(clause_kind, MergeClauseKind::NotMatchedBySource),
+            filter: predicate
+                .as_ref()
+                .map(|filter| self.expr(filter))
+                .transpose()?,
+            action,
         })
     }
 }

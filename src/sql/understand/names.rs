@@ -1,0 +1,41 @@
+//! Names, as PostgreSQL stores them.
+
+use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+
+use super::{Understood, unknown};
+use crate::sql::verb::fold;
+
+/// A name as PostgreSQL stores it.
+pub(super) fn name_of(ident: &Ident) -> String {
+    if ident.quote_style.is_some() {
+        // 63 bytes at most, as for words; the lower-casing of `fold` must not touch it
+        let mut end = ident.value.len().min(63);
+        while !ident.value.is_char_boundary(end) {
+            end -= 1;
+        }
+        return ident.value.get(..end).unwrap_or_default().to_owned();
+    }
+    String::from_utf8_lossy(&fold(ident.value.as_bytes())).into_owned()
+}
+
+/// The parts of a name, each as stored.
+pub(super) fn names(name: &ObjectName) -> Understood<Vec<String>> {
+    name.0
+        .iter()
+        .map(|part| match part {
+            ObjectNamePart::Identifier(ident) => Ok(name_of(ident)),
+            ObjectNamePart::Function(_) => unknown("a name made by a function"),
+        })
+        .collect()
+}
+
+/// Schema and name, and whether the name is in quotes.
+pub(super) fn qualified(name: &ObjectName) -> Understood<(Option<String>, String, bool)> {
+    let quoted = matches!(name.0.last(), Some(ObjectNamePart::Identifier(ident)) if ident.quote_style.is_some());
+    let mut parts = names(name)?.into_iter();
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(name), None, _) => Ok((None, name, quoted)),
+        (Some(schema), Some(name), None) => Ok((Some(schema), name, quoted)),
+        _ => unknown("a name with more than two parts"),
+    }
+}
