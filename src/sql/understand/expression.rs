@@ -9,7 +9,7 @@ use sqlparser::ast::{
     WindowFrameBound, WindowSpec, WindowType,
 };
 
-use super::names::{name_of, names, qualified};
+use super::names::{leading, name_of, names, qualified};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{Call, Expr, Literal, Slotted};
 
@@ -186,8 +186,11 @@ impl Converter {
     /// Everything that has its own delimiters, or binds tighter than any operator.
     fn atom(&self, parsed: &Parsed) -> Understood<Expr> {
         match parsed {
-            Parsed::Identifier(ident) => Ok(identifier(ident)),
+            Parsed::Identifier(ident) => identifier(ident),
             Parsed::CompoundIdentifier(parts) => {
+                if let Some(first) = parts.first() {
+                    leading(first)?;
+                }
                 Ok(Expr::Column(parts.iter().map(name_of).collect()))
             }
             Parsed::Value(value) => self.value(value),
@@ -242,7 +245,10 @@ impl Converter {
                 }
                 Ok(Expr::Operation(parts))
             }
-            Parsed::Interval(interval) => Ok(Expr::Operation(vec![self.expr(&interval.value)?])),
+            // before anything but a string it is the name of a column
+            Parsed::Interval(interval) if matches!(*interval.value, Parsed::Value(_)) => {
+                Ok(Expr::Operation(vec![self.expr(&interval.value)?]))
+            }
             Parsed::GroupingSets(sets) | Parsed::Cube(sets) | Parsed::Rollup(sets) => {
                 Ok(Expr::Operation(self.exprs(sets.iter().flatten())?))
             }
@@ -650,25 +656,24 @@ fn call(schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Expr {
 }
 
 /// A lone name: a column, DEFAULT, or a function that is called without parentheses.
-fn identifier(ident: &Ident) -> Expr {
+fn identifier(ident: &Ident) -> Understood<Expr> {
     let name = name_of(ident);
-    if ident.quote_style.is_some() {
-        return Expr::Column(vec![name]);
+    if ident.quote_style.is_none() {
+        if name == "default" {
+            return Ok(Expr::Default);
+        }
+        if KEYWORD_CALLS.contains(&name.as_str()) {
+            return Ok(Expr::Call(Box::new(Call {
+                schema: None,
+                name,
+                keyword: true,
+                arguments: Vec::new(),
+                aggregates: false,
+                window: false,
+            })));
+        }
     }
-    if name == "default" {
-        return Expr::Default;
-    }
-    if !KEYWORD_CALLS.contains(&name.as_str()) {
-        return Expr::Column(vec![name]);
-    }
-    Expr::Call(Box::new(Call {
-        schema: None,
-        name,
-        keyword: true,
-        arguments: Vec::new(),
-        aggregates: false,
-        window: false,
-    }))
+    Ok(Expr::Column(vec![leading(ident)?]))
 }
 
 /// Where PostgreSQL's grammar puts an operator.

@@ -3,6 +3,7 @@
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use super::{Understood, unknown};
+use crate::sql::reserved::is_reserved;
 use crate::sql::verb::fold;
 
 /// A name as PostgreSQL stores it.
@@ -16,6 +17,24 @@ pub(super) fn name_of(ident: &Ident) -> String {
         return ident.value.get(..end).unwrap_or_default().to_owned();
     }
     String::from_utf8_lossy(&fold(ident.value.as_bytes())).into_owned()
+}
+
+/// The first part of the name of a column or a relation. PostgreSQL takes no reserved word there, so where the parser
+/// does, the text means something else: `SELECT 1 end FROM t`, `SELECT * FROM user`.
+pub(super) fn leading(ident: &Ident) -> Understood<String> {
+    let name = name_of(ident);
+    if ident.quote_style.is_none() && is_reserved(name.as_bytes()) {
+        return unknown(format!("{name} as a name"));
+    }
+    Ok(name)
+}
+
+/// Schema and name of a relation.
+pub(super) fn relation(name: &ObjectName) -> Understood<(Option<String>, String)> {
+    if let Some(ObjectNamePart::Identifier(ident)) = name.0.first() {
+        leading(ident)?;
+    }
+    qualified(name).map(|(schema, name, _)| (schema, name))
 }
 
 /// The parts of a name, each as stored.

@@ -11,7 +11,7 @@ use sqlparser::ast::{
 };
 
 use super::from::alias_name;
-use super::names::{names, qualified};
+use super::names::{names, relation};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{
     Alias, Assignment, Body, Delete, Insert, Merge, MergeAction, MergeClause, OnConflict,
@@ -70,7 +70,7 @@ impl Converter {
         if foreign {
             return unknown("an INSERT of another dialect");
         }
-        let (schema, name, _) = qualified(name)?;
+        let (schema, name) = relation(name)?;
         let alias = match table_alias {
             Some(alias) => Some(Alias {
                 name: alias_name(&alias.alias)?,
