@@ -79,8 +79,8 @@ struct Case<'a> {
     writes: bool,
     locks: bool,
     temporary: bool,
-    /// As [`Named::conditions`].
-    conditions: [usize; 3],
+    /// As [`Named::shape`].
+    shape: &'a str,
     /// Relations of a query, words and names of a command.
     names: Vec<&'a str>,
     functions: BTreeSet<&'a str>,
@@ -109,16 +109,15 @@ fn cases(page: &str) -> Vec<Case<'_>> {
 
 fn case(line: &str) -> Case<'_> {
     let fields: Vec<_> = line.split('\t').collect();
-    let [kind, flags, conditions, names, functions, text] = fields[..] else {
+    let [kind, flags, shape, names, functions, text] = fields[..] else {
         panic!("not six fields: {line}");
     };
-    let counts: Vec<_> = conditions.split('.').flat_map(str::parse).collect();
     Case {
         kind,
         writes: flags.contains('w'),
         locks: flags.contains('l'),
         temporary: flags.contains('t'),
-        conditions: counts.try_into().unwrap_or_default(),
+        shape,
         names: names.split(',').filter(|name| !name.is_empty()).collect(),
         functions: functions
             .split(',')
@@ -435,9 +434,10 @@ fn compared(case: &Case<'_>, kind: &str, found: &Named) -> Vec<String> {
             "writes = {writes}, locks = {locks}, which it does not"
         ));
     }
-    if found.conditions != case.conditions {
-        let (ours, theirs) = (found.conditions, case.conditions);
-        said.push(format!("conditions are {ours:?}, not {theirs:?}"));
+    let letters = found.shape.iter();
+    let shape: String = letters.map(|(letter, n)| format!("{letter}{n}")).collect();
+    if shape != case.shape {
+        said.push(format!("the shape is {shape}, not {}", case.shape));
     }
     let relations: BTreeSet<_> = found.relations.iter().map(String::as_str).collect();
     let expected: BTreeSet<_> = case.names.iter().copied().collect();

@@ -78,10 +78,14 @@ def escaped(statement):
 
 def header(version, notice):
     about = f"""What PostgreSQL's own parser says of the statements of PostgreSQL {version}'s regression tests.
-Made by `make oracle`, read by tests/oracle.rs. One statement a line, with tabs between the fields: kind or tag of the
-parse tree; w for writes, l for locks rows, t for makes something temporary; what AND joins in its conditions, the
-equalities and the lists of IN among that; relations, or the names of a command of the session; functions; the statement,
-with \\n, \\t, \\r and \\\\ for the characters that would end a field.
+Made by `make oracle`, read by tests/oracle.rs. One statement a line, with tabs between the fields:
+
+kind, or the tag of the parse tree; w for writes, l for locks rows, t for makes something temporary;
+how many there are, at all levels: c what AND joins in conditions, e equalities among that, i lists of IN among that,
+d DISTINCT, g GROUP BY, w WINDOW, o ORDER BY, l LIMIT, s set operations, q subqueries in expressions, v OVER,
+a calls with DISTINCT, FILTER or ORDER BY, J L R F joins (inner, left, right, full);
+relations, or the names of a command of the session; functions;
+the statement, with \\n, \\t, \\r and \\\\ for the characters that would end a field.
 
 The statements are PostgreSQL's and under its licence, not under pgherd's:
 

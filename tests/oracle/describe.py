@@ -1,5 +1,6 @@
 """What PostgreSQL's parse tree says of one statement. Scoping of WITH is PostgreSQL's (parse_cte.c, parse_relation.c)."""
 
+import collections
 import json
 
 from pglast import parser
@@ -14,6 +15,15 @@ QUERIES = {
 WRITES = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
 # Of WHERE and HAVING, of ON, of MERGE and of its WHEN.
 CONDITIONS = ("whereClause", "havingClause", "quals", "joinCondition", "condition")
+CLAUSES = {
+    "distinctClause": "d",
+    "groupClause": "g",
+    "sortClause": "o",
+    "windowClause": "w",
+    "SubLink": "q",
+    "over": "v",
+}
+JOINS = {"JOIN_INNER": "J", "JOIN_LEFT": "L", "JOIN_RIGHT": "R", "JOIN_FULL": "F"}
 MODES = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
 
 
@@ -31,7 +41,7 @@ def describe(text):
     found = Found()
     found.walk(statements[0]["stmt"], frozenset())
     flags = ("w" if found.writes else "") + ("l" if found.locks else "")
-    shape = ".".join(str(count) for count in found.conditions) if any(found.conditions) else ""
+    shape = "".join(f"{letter}{found.shape[letter]}" for letter in sorted(found.shape) if found.shape[letter])
     return QUERIES[tag], flags, shape, sorted(found.relations), sorted(found.functions)
 
 
@@ -43,8 +53,8 @@ class Found:
         self.functions = set()
         self.writes = False
         self.locks = False
-        # Of WHERE, HAVING and ON, at every level: what AND joins there, equalities among that, and lists of IN.
-        self.conditions = [0, 0, 0]
+        # How many there are of what a plan hangs on, at all levels; the letters are explained in the page.
+        self.shape = collections.Counter()
 
     def walk(self, node, ctes):
         if isinstance(node, list):
@@ -63,6 +73,16 @@ class Found:
             return
         if key in CONDITIONS:
             self.condition(value)
+        if key in CLAUSES:
+            self.shape[CLAUSES[key]] += 1
+        if key in ("SelectStmt", "larg", "rarg") and any(has_count(value.get(f)) for f in ("limitCount", "limitOffset")):
+            self.shape["l"] += 1
+        if key == "op" and value in ("SETOP_UNION", "SETOP_INTERSECT", "SETOP_EXCEPT"):
+            self.shape["s"] += 1
+        if key == "JoinExpr":
+            self.shape[JOINS[value["jointype"]]] += 1
+        if key == "FuncCall" and any(field in value for field in ("agg_order", "agg_filter", "agg_distinct")):
+            self.shape["a"] += 1
         if key == "MultiAssignRef" and value["colno"] > 1:
             return  # the same source again, for the next column
         if key in WRITES:
@@ -100,11 +120,11 @@ class Found:
             for each in value["args"]:
                 self.condition(each)
             return
-        self.conditions[0] += 1
+        self.shape["c"] += 1
         if tag == "A_Expr" and strings(value["name"]) == ["="]:
             kind = value["kind"]
-            self.conditions[1] += kind == "AEXPR_OP"
-            self.conditions[2] += kind == "AEXPR_IN" or kind == "AEXPR_OP_ANY" and "A_ArrayExpr" in value["rexpr"]
+            self.shape["e"] += kind == "AEXPR_OP"
+            self.shape["i"] += kind == "AEXPR_IN" or kind == "AEXPR_OP_ANY" and "A_ArrayExpr" in value["rexpr"]
 
     def walk_with(self, clause, ctes):
         """Without RECURSIVE an expression sees those before it; with it, all of them and itself."""
@@ -115,6 +135,11 @@ class Found:
             self.walk(member, ctes)
             ctes = ctes | {member["ctename"]}
         return ctes
+
+
+def has_count(node):
+    """LIMIT ALL is none."""
+    return node is not None and not node.get("A_Const", {}).get("isnull")
 
 
 def makes_temporary(tag, node):

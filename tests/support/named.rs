@@ -1,12 +1,12 @@
 //! What a statement names, found by walking the whole of its tree: every relation that is no common table expression,
 //! every function, and whether it writes or locks. Each variant is named here, so that a new one has to be thought of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd::sql::Statement;
 use pgherd::sql::statement::{
-    Assignment, Body, Expr, From, Item, Join, MergeAction, MergeClause, On, OnConflict, Query,
-    Select, Source, Table,
+    Assignment, Body, Expr, From, Item, Join, JoinKind, Literal, MergeAction, MergeClause, On,
+    OnConflict, Query, Select, Source, Table,
 };
 
 #[derive(Debug, Default)]
@@ -15,8 +15,8 @@ pub struct Named {
     pub functions: BTreeSet<String>,
     pub writes: bool,
     pub locks: bool,
-    /// Of WHERE, HAVING and ON, at every level: what AND joins there, equalities among that, and lists of IN.
-    pub conditions: [usize; 3],
+    /// How many there are of what a plan hangs on, at all levels; the page of the oracle explains the letters.
+    pub shape: BTreeMap<char, usize>,
     /// Those in sight, innermost last.
     ctes: Vec<String>,
 }
@@ -41,8 +41,14 @@ impl Named {
             self.ctes.push(cte.name.clone());
         }
         self.body(&query.body);
+        self.count('o', usize::from(!query.order_by.is_empty()));
         self.exprs(&query.order_by);
-        self.exprs(query.limit.iter().flatten());
+        let limit = query.limit.as_deref();
+        // LIMIT NULL is LIMIT ALL; FETCH FIRST ROW says no number.
+        let all = |expr: &Expr| matches!(expr, Expr::Literal(Literal::Null));
+        let limits = limit.is_some_and(|exprs| exprs.is_empty() || !exprs.iter().all(all));
+        self.count('l', usize::from(limits));
+        self.exprs(limit.unwrap_or_default());
         self.locks |= !query.locks.is_empty();
         self.ctes.truncate(outer);
     }
@@ -51,7 +57,10 @@ impl Named {
         match body {
             Body::Select(select) => self.select(select),
             Body::Values(rows) => self.exprs(rows.iter().flatten()),
-            Body::SetOperation(branches) => branches.iter().for_each(|branch| self.query(branch)),
+            Body::SetOperation(branches) => {
+                self.count('s', branches.len() - 1);
+                branches.iter().for_each(|branch| self.query(branch));
+            }
             Body::Nested(query) => self.query(query),
             Body::Insert(insert) => {
                 self.target(&insert.table);
@@ -108,7 +117,7 @@ impl Named {
 
     fn select(&mut self, select: &Select) {
         let Select {
-            distinct: _,
+            distinct,
             distinct_on,
             items,
             into,
@@ -119,6 +128,9 @@ impl Named {
             windows,
         } = select;
         self.writes |= into;
+        self.count('d', usize::from(*distinct));
+        self.count('g', usize::from(group_by.is_some()));
+        self.count('w', usize::from(windows.is_some()));
         self.exprs(distinct_on);
         self.items(items);
         self.from(from);
@@ -153,7 +165,14 @@ impl Named {
             From::Function { calls, alias: _ } => self.exprs(calls),
             From::Joined { first, joins } => {
                 self.one_of_from(first);
-                for Join { kind: _, right, on } in joins {
+                for Join { kind, right, on } in joins {
+                    let letter = match kind {
+                        JoinKind::Inner => 'J',
+                        JoinKind::Left => 'L',
+                        JoinKind::Right => 'R',
+                        JoinKind::Full => 'F',
+                    };
+                    self.count(letter, 1);
                     self.one_of_from(right);
                     match on {
                         On::Condition(condition) => self.condition(condition),
@@ -187,11 +206,17 @@ impl Named {
             one => std::slice::from_ref(one),
         };
         for member in joined {
-            self.conditions[0] += 1;
-            self.conditions[1] += usize::from(matches!(member, Expr::Equal(..)));
-            self.conditions[2] += usize::from(matches!(member, Expr::OneOf(..)));
+            self.count('c', 1);
+            self.count('e', usize::from(matches!(member, Expr::Equal(..))));
+            self.count('i', usize::from(matches!(member, Expr::OneOf(..))));
         }
         self.exprs(joined);
+    }
+
+    fn count(&mut self, letter: char, more: usize) {
+        if more > 0 {
+            *self.shape.entry(letter).or_default() += more;
+        }
     }
 
     fn exprs<'a>(&mut self, exprs: impl IntoIterator<Item = &'a Expr>) {
@@ -224,9 +249,14 @@ impl Named {
             Expr::Call(call) => {
                 self.functions
                     .insert(qualified(call.schema.as_deref(), &call.name));
+                self.count('a', usize::from(call.aggregates));
+                self.count('v', usize::from(call.window));
                 self.exprs(&call.arguments);
             }
-            Expr::Subquery(query) => self.query(query),
+            Expr::Subquery(query) => {
+                self.count('q', 1);
+                self.query(query);
+            }
         }
     }
 }

@@ -73,6 +73,8 @@ impl<'a> Ours<'a> {
         for TokenWithSpan { token, span } in parsed {
             match token {
                 Token::Whitespace(_) | Token::EOF => {}
+                // an operator of somebody's own, which the parser takes for `=`
+                Token::DoubleEq => return disagreement(),
                 other if is_symbol(other) => {
                     // PostgreSQL's `!=` is its `<>`, to the parser too
                     let spellings: &[&str] = match other {

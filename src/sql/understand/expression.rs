@@ -9,8 +9,8 @@ use sqlparser::ast::{
     WindowFrameBound, WindowSpec, WindowType,
 };
 
-use super::names::{leading, name_of, names, qualified};
-use super::{Converter, Understood, unknown};
+use super::names::{leading, name_of, names as names_of, relation};
+use super::{Converter, Understood, names, unknown};
 use crate::sql::statement::{Call, Expr, Literal, Slotted};
 
 /// How tightly an operator binds, loosest first.
@@ -41,9 +41,6 @@ const KEYWORD_CALLS: &[&str] = &[
     "system_user",
     "user",
 ];
-
-/// Words that are no functions, whatever the parser takes them for: `LIKE ALL (…)`, `(VALUES (1))`.
-const NO_CALLS: &[&str] = &["all", "any", "some", "values"];
 
 impl Converter {
     pub(super) fn expr(&self, parsed: &Parsed) -> Understood<Expr> {
@@ -179,6 +176,10 @@ impl Converter {
                 let operands = vec![self.operand(left, Level::Like)?, self.expr(right)?];
                 Ok((Expr::Operation(operands), level))
             }
+            Parsed::Exists {
+                subquery,
+                negated: true,
+            } => Ok((self.subquery(subquery)?, Level::Not)),
             other => Ok((self.atom(other)?, Level::Postfix)),
         }
     }
@@ -215,7 +216,8 @@ impl Converter {
                     to: Self::type_of(data_type),
                 })
             }
-            Parsed::Collate { expr, collation: _ } => {
+            Parsed::Collate { expr, collation } => {
+                relation(collation)?;
                 Ok(Expr::Operation(vec![self.operand(expr, Level::Postfix)?]))
             }
             Parsed::AtTimeZone {
@@ -227,7 +229,7 @@ impl Converter {
             Parsed::Subquery(query) => self.subquery(query),
             Parsed::Exists {
                 subquery,
-                negated: _,
+                negated: false,
             } => self.subquery(subquery),
             Parsed::Tuple(members) => Ok(Expr::Row(self.exprs(members)?)),
             Parsed::Array(array) => Ok(Expr::Operation(self.exprs(&array.elem)?)),
@@ -494,10 +496,7 @@ impl Converter {
         if *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None) {
             return unknown("a function call of another dialect");
         }
-        let (schema, name, quoted) = qualified(name)?;
-        if !quoted && schema.is_none() && NO_CALLS.contains(&name.as_str()) {
-            return unknown(format!("{name} with parentheses"));
-        }
+        let (schema, name, quoted) = names::function(name)?;
         let mut call = Call {
             schema,
             name,
@@ -558,7 +557,7 @@ impl Converter {
     pub(super) fn argument(&self, argument: &FunctionArgExpr) -> Understood<Expr> {
         match argument {
             FunctionArgExpr::Expr(expr) => self.expr(expr),
-            FunctionArgExpr::QualifiedWildcard(name) => Ok(Expr::Wildcard(names(name)?)),
+            FunctionArgExpr::QualifiedWildcard(name) => Ok(Expr::Wildcard(names_of(name)?)),
             FunctionArgExpr::Wildcard => Ok(Expr::Wildcard(Vec::new())),
             FunctionArgExpr::WildcardWithOptions(_) => unknown("a wildcard with options"),
         }

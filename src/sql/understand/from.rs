@@ -6,7 +6,7 @@ use sqlparser::ast::{
     TableWithJoins,
 };
 
-use super::names::{leading, name_of, qualified, relation};
+use super::names::{function, leading, name_of, qualified, relation};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{Alias, Call, Expr, From, Join, JoinKind, On, Table};
 
@@ -88,7 +88,7 @@ impl Converter {
                 with_ordinality: _,
                 alias,
             } => {
-                let (schema, name, _) = qualified(name)?;
+                let (schema, name, _) = function(name)?;
                 self.function_table(schema, name, args, alias.as_ref())
             }
             TableFactor::UNNEST {
@@ -133,7 +133,7 @@ impl Converter {
             return unknown("a table with hints");
         }
         if let Some(args) = args {
-            let (schema, name, _) = qualified(name)?;
+            let (schema, name, _) = function(name)?;
             if args.settings.is_some() || sample.is_some() {
                 return unknown("a function with settings");
             }

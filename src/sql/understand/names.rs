@@ -37,6 +37,33 @@ pub(super) fn relation(name: &ObjectName) -> Understood<(Option<String>, String)
     qualified(name).map(|(schema, name, _)| (schema, name))
 }
 
+/// Reserved words behind which parentheses are a call.
+const CALLED: &[&str] = &[
+    "array",
+    "current_time",
+    "current_timestamp",
+    "current_schema",
+    "left",
+    "localtime",
+    "localtimestamp",
+    "overlaps",
+    "right",
+];
+
+/// Schema and name of a function, and whether the name is in quotes. `LIKE ALL (…)`, `SELECT a like WHERE (…)` and
+/// `(VALUES (1))` call nothing, whatever the parser takes them for.
+pub(super) fn function(name: &ObjectName) -> Understood<(Option<String>, String, bool)> {
+    let (schema, bare, quoted) = qualified(name)?;
+    let plain = !quoted && schema.is_none();
+    if plain && ["trim", "values"].contains(&bare.as_str()) {
+        return unknown(format!("{bare} with parentheses"));
+    }
+    if !(plain && CALLED.contains(&bare.as_str())) {
+        relation(name)?;
+    }
+    Ok((schema, bare, quoted))
+}
+
 /// The parts of a name, each as stored.
 pub(super) fn names(name: &ObjectName) -> Understood<Vec<String>> {
     name.0
