@@ -110,15 +110,12 @@ impl<'a> Ours<'a> {
 
 /// Whether these bytes are a whole operator, or a symbol that is part of none.
 fn is_spelt(pieces: &[Piece], spelling: &str) -> bool {
+    let mut before = None;
     pieces.len() == spelling.len()
-        && pieces
-            .iter()
-            .zip(spelling.bytes())
-            .enumerate()
-            .all(|(at, (piece, byte))| {
-                let goes_on = at > 0 && is_operator(byte);
-                piece.kind == Kind::Symbol(byte) && piece.goes_on == goes_on
-            })
+        && pieces.iter().zip(spelling.bytes()).all(|(piece, byte)| {
+            let goes_on = before.replace(byte).is_some_and(is_operator) && is_operator(byte);
+            piece.kind == Kind::Symbol(byte) && piece.goes_on == goes_on
+        })
 }
 
 /// Puts the bytes of operators together, as `scan.l` does.

@@ -3,10 +3,10 @@
 //! and `key = 1 AND … OR …` must never pass for a conjunction.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, DateTimeField, Expr as Parsed, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
-    Ident, InTarget, OrderByExpr, Query, Subscript, UnaryOperator, Value, ValueWithSpan,
-    WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, BinaryOperator, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr as Parsed,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, Ident, InTarget, OrderByExpr, Query, Subscript, UnaryOperator, Value,
+    ValueWithSpan, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::names::{leading, name_of, names as names_of, relation};
@@ -496,7 +496,10 @@ impl Converter {
         if *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None) {
             return unknown("a function call of another dialect");
         }
-        let (schema, name, quoted) = names::function(name)?;
+        let (schema, name, quoted) = match args {
+            FunctionArguments::None => names::qualified(name)?,
+            _ => names::function(name)?,
+        };
         let mut call = Call {
             schema,
             name,
@@ -529,7 +532,8 @@ impl Converter {
             args,
             clauses,
         } = list;
-        call.aggregates |= duplicate_treatment.is_some();
+        // ALL may stand before the arguments of any function
+        call.aggregates |= matches!(duplicate_treatment, Some(DuplicateTreatment::Distinct));
         for argument in args {
             let argument = match argument {
                 FunctionArg::Unnamed(argument)
