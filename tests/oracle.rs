@@ -26,11 +26,11 @@ use pgherd::sql::{STACK_BYTES, understand};
 /// Of a thousand statements of each kind, how many are understood: measured, rounded down. Refusals are answers, but
 /// there must not be more of them tomorrow.
 const UNDERSTOOD: &[(&str, usize)] = &[
-    ("delete", 0),
-    ("insert", 0),
-    ("merge", 0),
-    ("select", 0),
-    ("update", 0),
+    ("delete", 974),
+    ("insert", 966),
+    ("merge", 872),
+    ("select", 943),
+    ("update", 901),
 ];
 
 /// Calls that PostgreSQL makes of words: its grammar says `pg_catalog`, so no function of a user can be meant, and none
@@ -93,9 +93,15 @@ impl Case<'_> {
     }
 }
 
+/// The page, or another one of its kind, such as `tests/oracle/mutate.py` makes.
 fn page() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/oracle.txt");
+    let page = other_page().unwrap_or_else(|| "tests/data/oracle.txt".to_owned());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     fs::read_to_string(path).unwrap()
+}
+
+fn other_page() -> Option<String> {
+    std::env::var("ORACLE_PAGE").ok()
 }
 
 fn cases(page: &str) -> Vec<Case<'_>> {
@@ -399,12 +405,21 @@ fn what_is_understood_names_everything_that_postgresql_finds() {
                         say(&format!("{} is taken for a query", case.kind));
                     }
                 }
-                Err(cause) => *tally.refused.entry(cause.to_string()).or_default() += 1,
+                Err(cause) => {
+                    let cause = cause.to_string();
+                    let (cause, _) = cause.split_once(" at Line").unwrap_or((&cause, ""));
+                    *tally.refused.entry(cause.to_owned()).or_default() += 1;
+                }
             }
         }
         println!("{}", summary(&tallies));
         assert_none(&disagreements);
-        for (kind, minimum) in UNDERSTOOD {
+        let measured = if other_page().is_none() {
+            UNDERSTOOD
+        } else {
+            &[]
+        };
+        for (kind, minimum) in measured {
             let Tally {
                 all, understood, ..
             } = tallies[kind];
