@@ -404,13 +404,11 @@ fn set(mut rest: Words<'_>) -> Option<Verb<'_>> {
     let local = rest.accept_before_name("local");
     let mut session = !local && rest.accept_before_name("session");
     // LOCAL and SESSION may stand before SESSION AUTHORIZATION and SESSION CHARACTERISTICS as well
-    if local || session {
-        let mut tail = rest.clone();
-        if tail.accept("session")
-            && (tail.clone().accept("authorization") || tail.clone().accept("characteristics"))
-        {
-            rest = tail;
-            session = true;
+    let mut tail = rest.clone();
+    if (local || session) && tail.accept("session") {
+        let forms = ["authorization", "characteristics"];
+        if forms.iter().any(|form| tail.clone().accept(form)) {
+            (rest, session) = (tail, true);
         }
     }
     if rest.accept_before_name("transaction") {

@@ -2,6 +2,7 @@
 //! every function, and whether it writes or locks. Each variant is named here, so that a new one has to be thought of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use pgherd::sql::Statement;
 use pgherd::sql::statement::{
@@ -59,7 +60,9 @@ impl Named {
             Body::Values(rows) => self.exprs(rows.iter().flatten()),
             Body::SetOperation(branches) => {
                 self.count('s', branches.len() - 1);
-                branches.iter().for_each(|branch| self.query(branch));
+                for branch in branches {
+                    self.query(branch);
+                }
             }
             Body::Nested(query) => self.query(query),
             Body::Insert(insert) => {
@@ -75,7 +78,9 @@ impl Named {
                         assignments,
                         filter,
                     } = conflict;
-                    target.iter().for_each(|target| self.condition(target));
+                    for target in target {
+                        self.condition(target);
+                    }
                     self.assignments(assignments);
                     self.filter(filter.as_ref());
                 }
@@ -149,7 +154,9 @@ impl Named {
     }
 
     fn from(&mut self, from: &[From]) {
-        from.iter().for_each(|from| self.one_of_from(from));
+        for from in from {
+            self.one_of_from(from);
+        }
     }
 
     fn one_of_from(&mut self, from: &From) {
@@ -240,7 +247,7 @@ impl Named {
             } => self.expr(part),
             Expr::IsNull(part) => self.expr(part),
             Expr::Equal(left, right) | Expr::ElementOf(left, right) => {
-                self.exprs([left.as_ref(), right.as_ref()])
+                self.exprs([left.as_ref(), right.as_ref()]);
             }
             Expr::OneOf(left, members) => {
                 self.expr(left);
@@ -283,7 +290,7 @@ pub fn escaped(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
         if "\\,. \t\r\n".contains(c) {
-            escaped.push_str(&format!("\\x{:02x}", u32::from(c)));
+            let _ = write!(escaped, "\\x{:02x}", u32::from(c));
         } else {
             escaped.push(c);
         }

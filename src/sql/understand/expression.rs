@@ -267,17 +267,21 @@ impl Converter {
                 expr,
             } => {
                 // PostgreSQL calls this one `extract` or `date_part`; how stable it is depends on the argument's type
-                return Ok(catalog_call("date_part", vec![self.expr(expr)?]));
+                return Ok(call(
+                    Some("pg_catalog"),
+                    "date_part",
+                    vec![self.expr(expr)?],
+                ));
             }
             // ordinary functions of PostgreSQL's, which a user's may stand before
             Parsed::Ceil {
                 expr,
                 field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
-            } => return Ok(plain_call("ceil", vec![self.expr(expr)?])),
+            } => return Ok(call(None, "ceil", vec![self.expr(expr)?])),
             Parsed::Floor {
                 expr,
                 field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
-            } => return Ok(plain_call("floor", vec![self.expr(expr)?])),
+            } => return Ok(call(None, "floor", vec![self.expr(expr)?])),
             Parsed::Position { expr, r#in } => self.exprs([expr.as_ref(), r#in.as_ref()])?,
             Parsed::Substring {
                 expr,
@@ -289,11 +293,11 @@ impl Converter {
                 let mut operands = vec![self.expr(expr)?];
                 operands.extend(self.boxed([substring_from, substring_for])?);
                 if *shorthand {
-                    return Ok(plain_call("substr", operands));
+                    return Ok(call(None, "substr", operands));
                 }
                 // only the one with words inside is surely pg_catalog's
                 if *special || operands.len() == 1 {
-                    return Ok(plain_call("substring", operands));
+                    return Ok(call(None, "substring", operands));
                 }
                 operands
             }
@@ -637,14 +641,6 @@ impl Converter {
         };
         Ok(Expr::Literal(literal))
     }
-}
-
-fn catalog_call(name: &str, arguments: Vec<Expr>) -> Expr {
-    call(Some("pg_catalog"), name, arguments)
-}
-
-fn plain_call(name: &str, arguments: Vec<Expr>) -> Expr {
-    call(None, name, arguments)
 }
 
 fn call(schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Expr {
