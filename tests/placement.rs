@@ -22,12 +22,13 @@ const VALUES: usize = 10_000;
 async fn every_row_is_in_the_bucket_that_postgresql_computes() {
     let control = herd::database_of_its_own("hashes", 0).1;
     let mut random = Random(7);
-    let types: [(&str, KeyType); 6] = [
+    let types: [(&str, KeyType); 7] = [
         ("int2", KeyType::Int2),
         ("int4", KeyType::Int4),
         ("int8", KeyType::Int8),
         ("text", KeyType::Text),
         ("varchar", KeyType::Text),
+        ("bpchar", KeyType::Bpchar),
         ("uuid", KeyType::Uuid),
     ];
     let placement = Placement::new("c", 1, vec![ShardId(0); 4096], 1).unwrap();
@@ -93,7 +94,7 @@ fn values_of(key_type: KeyType, random: &mut Random) -> Vec<Option<String>> {
                 values.push(Some(wide.clamp(min, max).to_string()));
             }
         }
-        KeyType::Text => {
+        KeyType::Text | KeyType::Bpchar => {
             values.extend(
                 [
                     "", " ", "a", "A", "á", "a\u{301}", "\\", "'", "𐍈", "a ", "\n",
@@ -149,6 +150,7 @@ async fn literals_have_the_value_that_postgresql_gives_them_or_are_refused_as_it
         ("uuid", KeyType::Uuid, uuid_literals()),
         ("text", KeyType::Text, integer_literals()),
         ("varchar", KeyType::Text, uuid_literals()),
+        ("bpchar", KeyType::Bpchar, integer_literals()),
     ] {
         assert!(literals.len() > 300, "{} literals", literals.len());
         let rows: Vec<String> = literals

@@ -266,7 +266,18 @@ impl Maker {
         let condition = |maker: &mut Self| maker.condition(table, "a", 2);
         let name = table.name;
         let key = table.key;
-        match self.random.random_range(0..9) {
+        match self.random.random_range(0..10) {
+            9 => {
+                let rows = self.values(table).replace(", ", "), (");
+                let kind = *self.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN"]);
+                (
+                    "constants",
+                    format!(
+                        "SELECT a.*, v.* FROM {name} a {kind} (VALUES ({rows})) v (k) ON a.{key} = v.k::{}",
+                        table.key_type
+                    ),
+                )
+            }
             0 | 1 => (
                 "one table",
                 format!("SELECT a.* FROM {name} a WHERE {}", condition(self)),
@@ -372,7 +383,7 @@ impl Maker {
     fn write(&mut self) -> (&'static str, String) {
         let table = &TABLES[1];
         let condition = self.condition(table, "a", 1);
-        match self.random.random_range(0..6) {
+        match self.random.random_range(0..7) {
             0 => (
                 "update",
                 format!("UPDATE orders a SET note = 'x' WHERE {condition} RETURNING a.*"),
@@ -411,6 +422,15 @@ impl Maker {
                     "INSERT INTO orders (order_id, customer_id, note) SELECT a.order_id + 700, a.customer_id, 'n' FROM orders a WHERE {condition} RETURNING *"
                 ),
             ),
+            5 => {
+                let rows = self.values(table).replace(", ", ", 1), (");
+                (
+                    "insert constants",
+                    format!(
+                        "INSERT INTO orders (customer_id, order_id) SELECT v.k::int8, 901 + v.n FROM (VALUES ({rows}, 2)) v (k, n) RETURNING *"
+                    ),
+                )
+            }
             _ => (
                 "writing with",
                 format!(

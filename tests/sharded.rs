@@ -369,27 +369,9 @@ fn a_prepared_statement_goes_to_another_shard_at_each_bind() {
     assert_eq!(row[0].as_deref(), Some(&one.to_be_bytes()[..]));
     let described = &reply.of(b'T').next().unwrap().body;
     assert_eq!(described[described.len() - 1], 1, "the format is told");
-}
-
-#[test]
-fn a_portal_with_a_row_limit_is_for_one_shard() {
-    let shop = shared();
-    let mut client = shop.client();
-    let (one, _) = shop.two();
-    let some = |text: &str| {
-        [
-            parse("", text, &[]),
-            bind("", "", &[]),
-            execute("", 1),
-            sync(),
-        ]
-        .concat()
-    };
-    client.send(&some("SELECT id FROM customers"));
-    let reply = client.reply();
-    refused(&reply, "PGH116");
-    client.send(&some(&format!("SELECT id FROM customers WHERE id = {one}")));
-    assert_eq!(client.reply().to_string(), format!("1 2 D({one}) s Z(I)"));
+    let every = parse("", "SELECT id FROM customers", &[]);
+    client.send(&[every, bind("", "", &[]), execute("", 1), sync()].concat());
+    refused(&client.reply(), "PGH116");
 }
 
 #[test]

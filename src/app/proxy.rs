@@ -22,7 +22,7 @@ use crate::config::{ANY, Config, Listen, Timeouts};
 use crate::error::Report;
 use crate::frontend::{self, Database, Databases, Gate, Memory, SWEEP};
 use crate::registry::Registry;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, SnapshotError, Watch};
 use crate::telemetry::Exporter;
 use crate::wire::authenticate::Authenticator;
 use crate::wire::derived::Derived;
@@ -35,6 +35,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long sessions that are cut off have for their last words.
 const CUT_MAX: Duration = Duration::from_secs(1);
+
+/// From one look at the schemas to the next, however many clients want one.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +124,12 @@ impl Proxy {
         duties.push(tokio::spawn(keep_fresh(Arc::clone(&gate))));
         duties.push(tokio::spawn(watch.go_on()));
         duties.push(tokio::spawn(sweep(Arc::clone(&gate))));
+        for database in gate.databases.all() {
+            if let Some(watch) = Watch::new(&database.known)? {
+                let interval = config.proxy.catalog_refresh;
+                duties.push(tokio::spawn(watch_schemas(interval, watch, database)));
+            }
+        }
         if !config.proxy.dns_interval.is_zero() {
             duties.push(tokio::spawn(watch_addresses(
                 config.proxy.dns_interval,
@@ -284,6 +293,18 @@ async fn sweep(gate: Arc<Gate>) {
         for database in gate.databases.all() {
             database.pools.sweep();
         }
+    }
+}
+
+/// Looks at the schemas of a database's shards: from time to time, and soon when a statement names what is not known.
+async fn watch_schemas(interval: Duration, mut watch: Watch, database: Arc<Database>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval), if !interval.is_zero() => {}
+            () = database.wants_a_look() => {}
+        }
+        database.learn(watch.look().await);
+        tokio::time::sleep(LOOK_PAUSE).await;
     }
 }
 

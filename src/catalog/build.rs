@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::constraints::{note_foreign_keys, note_unique};
 use super::error::{CatalogError, TableProblem};
+use super::family;
 use super::queries::QUERIES;
-use super::relation::{Column, ColumnDefault, Key, Kind, Relation, Rule, Rules, Standing};
+use super::relation::{Column, ColumnDefault, Key, Kind, Relation, Rule, Rules, Standing, View};
 use super::{Catalog, Function, SYSTEM_SCHEMAS, Volatility};
-use crate::names::TableName;
+use crate::names::{ShardId, TableName};
 use crate::placement::KeyType;
 
 type Rows = [Vec<Option<String>>];
@@ -24,14 +25,17 @@ struct Raw {
     deterministic: bool,
 }
 
+/// The catalogue, and every rule that the schema contradicts; the tables of these have no standing.
 pub(super) fn build(
     rows: &[Vec<Vec<Option<String>>>],
     rules: Rules,
-) -> Result<Catalog, CatalogError> {
+) -> Result<(Catalog, Vec<TableProblem>), CatalogError> {
     let answers = Answers { rows };
     let mut catalog = Catalog::default();
     let mut columns = read_columns(&answers.of(1)?)?;
     let mut problems = Vec::new();
+    let partitions = family::read(&answers.of(7)?)?;
+    let mut views = read_views(&answers.of(8)?)?;
     let mut found: BTreeMap<Place, Relation> = BTreeMap::new();
     for row in answers.of(0)?.rows() {
         let (schema, name): Place = (row.text(0)?.into(), row.text(1)?.into());
@@ -42,14 +46,16 @@ pub(super) fn build(
         let raw = columns
             .remove(&(Arc::clone(&schema), Arc::clone(&name)))
             .unwrap_or_default();
-        let relation = read_relation(&row, &raw, &rules, &mut problems)?;
-        found.insert((schema, name), relation);
+        let place = (schema, name);
+        let rule = family::rule_of(&place, &partitions, &rules);
+        let mut relation = read_relation(&row, &raw, rule, rules.default, &mut problems)?;
+        relation.view = views.remove(&place).map(View::new);
+        found.insert(place, relation);
     }
+    family::join(&partitions, &rules, &mut found);
     note_unique(&answers.of(3)?, &mut found)?;
     note_foreign_keys(&answers.of(4)?, &mut found)?;
-    if !problems.is_empty() {
-        return Err(CatalogError::Tables(problems));
-    }
+    family::share_constraints(&partitions, &mut found);
     for ((schema, name), relation) in found {
         catalog
             .relations
@@ -63,7 +69,17 @@ pub(super) fn build(
         catalog.role_schemas.insert(row.text(0)?.to_owned());
     }
     catalog.rules = rules;
-    Ok(catalog)
+    catalog.version = 1;
+    Ok((catalog, problems))
+}
+
+fn read_views(answer: &Answer<'_>) -> Result<HashMap<Place, String>, CatalogError> {
+    let mut views = HashMap::new();
+    for row in answer.rows() {
+        let place = (row.text(0)?.into(), row.text(1)?.into());
+        views.insert(place, row.text(2)?.to_owned());
+    }
+    Ok(views)
 }
 
 fn read_columns(answer: &Answer<'_>) -> Result<HashMap<Place, Vec<Raw>>, CatalogError> {
@@ -100,11 +116,12 @@ fn read_columns(answer: &Answer<'_>) -> Result<HashMap<Place, Vec<Raw>>, Catalog
 fn read_relation(
     row: &Row<'_>,
     raw: &[Raw],
-    rules: &Rules,
+    rule: Option<&Rule>,
+    default: Option<ShardId>,
     problems: &mut Vec<TableProblem>,
 ) -> Result<Relation, CatalogError> {
     let (schema, name) = (row.text(0)?, row.text(1)?);
-    let standing = match rule_of(rules, schema, name) {
+    let standing = match rule {
         Some(Rule::Sharded { key }) => match read_key(key, raw) {
             Ok(key) => Standing::Sharded(key),
             Err(problem) => {
@@ -117,7 +134,7 @@ fn read_relation(
         },
         Some(Rule::Reference) => Standing::Reference,
         Some(Rule::Single(shard)) => Standing::Single(*shard),
-        None => rules.default.map_or(Standing::Unnamed, Standing::Single),
+        None => default.map_or(Standing::Unnamed, Standing::Single),
     };
     Ok(Relation {
         schema: schema.into(),
@@ -134,6 +151,7 @@ fn read_relation(
         standing,
         columns: raw.iter().map(|raw| raw.column.clone()).collect(),
         inherits: row.truth(3)?,
+        view: None,
         has_rules: row.truth(4)?,
         has_triggers: row.truth(5)?,
         cascades: false,
@@ -142,7 +160,7 @@ fn read_relation(
     })
 }
 
-fn rule_of<'a>(rules: &'a Rules, schema: &str, name: &str) -> Option<&'a Rule> {
+pub(super) fn rule_of<'a>(rules: &'a Rules, schema: &str, name: &str) -> Option<&'a Rule> {
     let with_schema = |schema: Option<&str>| TableName {
         schema: schema.map(Into::into),
         name: name.into(),
@@ -169,10 +187,11 @@ fn read_key(name: &str, raw: &[Raw]) -> Result<Key, String> {
         ("pg_catalog", "int4") => KeyType::Int4,
         ("pg_catalog", "int8") => KeyType::Int8,
         ("pg_catalog", "text" | "varchar") => KeyType::Text,
+        ("pg_catalog", "bpchar") => KeyType::Bpchar,
         ("pg_catalog", "uuid") => KeyType::Uuid,
         (schema, other) => {
             return Err(format!(
-                "its sharding key {name} is of type {schema}.{other}; int2, int4, int8, text, varchar and uuid can be keys"
+                "its sharding key {name} is of type {schema}.{other}; int2, int4, int8, text, varchar, char and uuid can be keys"
             ));
         }
     };
@@ -212,6 +231,10 @@ fn read_functions(answer: &Answer<'_>) -> Result<HashMap<Arc<str>, Vec<Function>
             .entry(row.text(1)?.into())
             .or_default()
             .push(function);
+    }
+    for overloads in functions.values_mut() {
+        // In whichever order the server told of them: two catalogues that say the same are equal.
+        overloads.sort_by(|one, other| one.schema.cmp(&other.schema));
     }
     Ok(functions)
 }

@@ -7,16 +7,21 @@
 
 mod build;
 mod constraints;
+mod drift;
 mod error;
+mod family;
 mod queries;
 mod relation;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::CatalogError;
+pub use drift::{DRIFT_KINDS, Difference, DriftKind, FACTS, FINGERPRINT, Facts, differences};
+pub use error::{CatalogError, TableProblem};
 pub use queries::QUERIES;
-pub use relation::{Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing};
+pub use relation::{
+    Column, ColumnDefault, Constraint, Key, Kind, Relation, Rule, Rules, Standing, View,
+};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,7 +32,7 @@ use crate::names::TableName;
 const SYSTEM_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
 
 /// One schema at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// User relations: name → schema → relation.
     relations: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<Relation>>>,
@@ -42,6 +47,13 @@ pub struct Catalog {
     role_paths: bool,
     unusual_operators: bool,
     rules: Rules,
+    /// Counts the catalogues of a database that followed each other, from 1.
+    version: u64,
+    /// Relations on which no statement is planned, and why: shards differ about them, or the schema about their rule.
+    broken: BTreeMap<(Arc<str>, Arc<str>), String>,
+    /// The search path is not the same on every shard.
+    paths_differ: bool,
+    settings_differ: Option<String>,
 }
 
 /// All functions of one name in one schema, taken together at their worst.
@@ -83,7 +95,95 @@ impl Catalog {
         rows: &[Vec<Vec<Option<String>>>],
         rules: Rules,
     ) -> Result<Self, CatalogError> {
-        build::build(rows, rules)
+        match build::build(rows, rules)? {
+            (catalog, problems) if problems.is_empty() => Ok(catalog),
+            (_, problems) => Err(CatalogError::Tables(problems)),
+        }
+    }
+
+    /// The same for a database that is served already: a table whose rule cannot be kept any more is
+    /// [broken](Catalog::broken), and the others go on.
+    ///
+    /// # Errors
+    /// Rows that are not those of the queries.
+    pub fn from_changed_rows(
+        rows: &[Vec<Vec<Option<String>>>],
+        rules: Rules,
+    ) -> Result<Self, CatalogError> {
+        let (mut catalog, problems) = build::build(rows, rules)?;
+        for TableProblem { table, problem } in problems {
+            if let Some((schema, name)) = table.split_once('.') {
+                catalog.break_relation(schema, name, problem);
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// Which one it is of those that followed each other, from 1.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// As the one that comes after `before`; `None` where it says the same.
+    #[must_use]
+    pub fn following(mut self, before: &Catalog) -> Option<Catalog> {
+        self.version = before.version;
+        if self == *before {
+            return None;
+        }
+        self.version += 1;
+        Some(self)
+    }
+
+    /// No statement is planned on this relation from now on. The first reason is kept.
+    pub fn break_relation(&mut self, schema: &str, name: &str, why: String) {
+        let place = (schema.into(), name.into());
+        self.broken.entry(place).or_insert(why);
+    }
+
+    /// Why no statement may be planned on this relation, if so.
+    pub fn broken(&self, relation: &Relation) -> Option<&str> {
+        if self.broken.is_empty() {
+            return None;
+        }
+        let place = (Arc::clone(&relation.schema), Arc::clone(&relation.name));
+        self.broken.get(&place).map(String::as_str)
+    }
+
+    /// Which setting makes shards write or read values in different ways, if one does.
+    pub fn settings_differ(&self) -> Option<&str> {
+        self.settings_differ.as_deref()
+    }
+
+    /// What differs between the authoritative shard and this one.
+    pub fn note_difference(&mut self, shard: &str, difference: &Difference) {
+        if let Some((schema, name)) = &difference.breaks {
+            let why = format!(
+                "on shard {shard}, {}: {}",
+                difference.object, difference.what
+            );
+            self.break_relation(schema, name, why);
+        }
+        if let Some((schema, name)) = &difference.function {
+            let overloads = self.functions.get_mut(name.as_str()).into_iter().flatten();
+            for function in overloads.filter(|function| function.schema == *schema) {
+                // two bodies may give two answers for the same arguments
+                function.volatility = Volatility::Volatile;
+            }
+        }
+        match difference.setting.as_deref() {
+            None => {}
+            // It only changes which table a name means.
+            Some("search_path") => self.paths_differ = true,
+            Some(_) => {
+                let why = format!(
+                    "on shard {shard}, {}: {}",
+                    difference.object, difference.what
+                );
+                self.settings_differ.get_or_insert(why);
+            }
+        }
     }
 
     /// What a relation's name means.
@@ -151,6 +251,7 @@ impl Catalog {
     /// Whether a schema may come first for one client and not for another.
     fn could_be_meant(&self, schema: &str) -> bool {
         self.role_paths
+            || self.paths_differ
             || (self.role_schemas.contains(schema)
                 && self.search_path.iter().any(|listed| listed == "$user"))
     }
@@ -162,6 +263,16 @@ impl Catalog {
             .into_iter()
             .flatten()
             .filter(move |function| schema.is_none_or(|schema| function.schema == schema))
+    }
+
+    /// Whether the configuration says that this function may run on any shard.
+    pub fn is_shard_safe(&self, function: &Function, name: &str) -> bool {
+        let schema = (function.schema != "public").then(|| function.schema.as_str().into());
+        let name = TableName {
+            schema,
+            name: name.into(),
+        };
+        self.rules.shard_safe.contains(&name)
     }
 
     /// Whether operators or casts outside `pg_catalog` exist that are not immutable.
@@ -177,6 +288,11 @@ impl Catalog {
             .flat_map(BTreeMap::values)
             .map(AsRef::as_ref);
         relations.filter(|relation| !matches!(relation.standing, Standing::Unnamed))
+    }
+
+    /// Whether the configuration names this very relation, and not only the table that it is part of.
+    pub fn is_named(&self, relation: &Relation) -> bool {
+        build::rule_of(&self.rules, &relation.schema, &relation.name).is_some()
     }
 
     /// Tables that the configuration names and the schema does not have.

@@ -1,5 +1,6 @@
 //! The questions asked of a server's catalogue, for PostgreSQL 12 to 18. Every name is qualified and every value is
-//! cast to text, so that neither a search path nor a setting changes an answer.
+//! cast to text, so that no setting changes an answer; only of views it has to be asked with nothing but `pg_catalog` in
+//! the search path, as control connections do, so that their texts name every other relation with its schema.
 
 /// Name and text of each query; `Catalog::from_rows` takes their rows in this order.
 pub const QUERIES: &[(&str, &str)] = &[
@@ -10,6 +11,8 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("foreign keys", FOREIGN_KEYS),
     ("settings", SETTINGS),
     ("role schemas", ROLE_SCHEMAS),
+    ("partitions", PARTITIONS),
+    ("views", VIEWS),
 ];
 
 const RELATIONS: &str = "\
@@ -78,3 +81,15 @@ SELECT (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'search_
 
 const ROLE_SCHEMAS: &str = "\
 SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.rolname = n.nspname";
+
+/// Each partition with the table that it is part of.
+const PARTITIONS: &str = "\
+SELECT n.nspname, c.relname, pn.nspname, p.relname FROM pg_catalog.pg_inherits i \
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition AND c.relkind IN ('r', 'p', 'f') \
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_class p ON p.oid = i.inhparent \
+JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace ORDER BY 1, 2";
+
+const VIEWS: &str = "\
+SELECT n.nspname, c.relname, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c \
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+WHERE c.relkind = 'v' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2";

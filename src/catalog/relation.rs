@@ -1,10 +1,12 @@
 //! Relations, their columns and their rules.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use crate::names::{ShardId, TableName};
 use crate::placement::KeyType;
+use crate::sql::statement::Query;
+use crate::sql::understand_fixed;
 
 /// What the configuration says of tables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +15,8 @@ pub struct Rules {
     pub tables: BTreeMap<TableName, Rule>,
     /// Where tables live that are not named; `None` refuses them.
     pub default: Option<ShardId>,
+    /// Functions that may run on any shard, with the rows that are there. A name without a schema means `public`.
+    pub shard_safe: BTreeSet<TableName>,
 }
 
 /// What the configuration says of one table.
@@ -32,8 +36,10 @@ pub struct Relation {
     pub standing: Standing,
     /// In the order of the table; dropped ones are left out.
     pub columns: Vec<Column>,
-    /// It is a partition, a child or a parent.
+    /// It is a child or a parent, or a partition or a partitioned table that nobody here can vouch for.
     pub inherits: bool,
+    /// What it reads, where it is a view.
+    pub view: Option<View>,
     pub has_rules: bool,
     /// Triggers that users made; those of foreign keys do not count.
     pub has_triggers: bool,
@@ -43,6 +49,43 @@ pub struct Relation {
     /// Unique, exclusion and foreign-key constraints that one shard alone cannot keep.
     pub loose_constraints: Vec<Constraint>,
 }
+
+/// The query of a view, read when somebody first needs it.
+#[derive(Debug, Clone)]
+pub struct View {
+    text: String,
+    query: OnceLock<Option<Arc<Query>>>,
+}
+
+impl View {
+    /// `text` names every relation with its schema but those of `pg_catalog`.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        let query = OnceLock::new();
+        Self { text, query }
+    }
+
+    /// `None` where it is not understood. Parses at the first call: on a thread with
+    /// [`STACK_BYTES`](crate::sql::STACK_BYTES).
+    #[must_use]
+    pub fn query(&self) -> Option<&Arc<Query>> {
+        let read = || {
+            understand_fixed(&self.text)
+                .ok()
+                .map(|view| Arc::new(view.query))
+        };
+        self.query.get_or_init(read).as_ref()
+    }
+}
+
+/// Whether it has been read yet makes no difference.
+impl PartialEq for View {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for View {}
 
 /// A constraint that holds on each shard but not over all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,6 +31,7 @@ const SERVER_LOGINS_MAX: NonZeroU32 = match NonZeroU32::new(32) {
     None => NonZeroU32::MIN,
 };
 const DNS_INTERVAL: Duration = Duration::from_secs(15);
+const CATALOG_REFRESH: Duration = Duration::from_secs(60);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// PostgreSQL's own limit, of `palloc`.
@@ -151,6 +152,12 @@ impl Check<'_> {
                 "proxy.dns_interval",
                 written.dns_interval.as_deref(),
                 DNS_INTERVAL,
+                Duration::ZERO,
+            ),
+            catalog_refresh: self.duration(
+                "proxy.catalog_refresh",
+                written.catalog_refresh.as_deref(),
+                CATALOG_REFRESH,
                 Duration::ZERO,
             ),
             ignore_startup_parameters: written

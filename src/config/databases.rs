@@ -133,6 +133,7 @@ fn database(
         .collect();
     let names = ShardNames::of(check, &path, &written.shards);
     let tables = tables::check(check, &join(&path, "tables"), &written.tables, &names);
+    let functions = tables::shard_safe(check, &join(&path, "functions"), &written.functions);
     let default_table = match written.default_table.as_deref() {
         None | Some("refuse") => Some(DefaultTable::Refuse),
         Some(shard) => names
@@ -147,6 +148,7 @@ fn database(
         caps: pool::caps(written.connections_max, written.clients_max),
         tables: tables?,
         default_table: default_table?,
+        shard_safe: functions?,
     })
 }
 

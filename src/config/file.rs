@@ -38,6 +38,7 @@ pub(super) struct Proxy {
     pub server_logins_max: Option<u32>,
     pub memory_max: Option<String>,
     pub dns_interval: Option<String>,
+    pub catalog_refresh: Option<String>,
     pub ignore_startup_parameters: Option<Vec<String>>,
     pub admin_users: Option<Vec<String>>,
     pub login_timeout: Option<String>,
@@ -110,6 +111,7 @@ pub(super) struct Database {
     pub shards: Vec<Shard>,
     pub pool: Pool,
     pub tables: BTreeMap<String, TableRule>,
+    pub functions: BTreeMap<String, Function>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,6 +132,12 @@ pub(super) struct TableRule {
     pub key: Option<OneOrMany>,
     pub reference: Option<bool>,
     pub shard: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Function {
+    pub shard_safe: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -462,6 +470,7 @@ mod tests {
         same::<Shard>(inner(database, "shards"));
         same::<Pool>(inner(database, "pool"));
         same::<TableRule>(inner(database, "tables"));
+        same::<Function>(inner(database, "functions"));
     }
 
     #[test]

@@ -97,6 +97,7 @@ const PROXY: &[Field] = &[
     count("server_logins_max", 1, CONNECT_PARALLELISM_MAX),
     leaf("memory_max", Kind::Text),
     leaf("dns_interval", Kind::Duration),
+    leaf("catalog_refresh", Kind::Duration),
     leaf("ignore_startup_parameters", Kind::Texts),
     leaf("admin_users", Kind::Texts),
     leaf("login_timeout", Kind::Duration),
@@ -163,6 +164,10 @@ const DATABASE: &[Field] = &[
         name: "tables",
         shape: Shape::Named(TABLE),
     },
+    Field {
+        name: "functions",
+        shape: Shape::Named(FUNCTION),
+    },
 ];
 
 const SHARD: &[Field] = &[
@@ -180,6 +185,8 @@ const TABLE: &[Field] = &[
     leaf("reference", Kind::Flag),
     leaf("shard", Kind::Text),
 ];
+
+const FUNCTION: &[Field] = &[leaf("shard_safe", Kind::Flag)];
 
 /// Keys that will come, with what to do until then.
 const LATER: &[(&str, &str)] = &[("auth.query", "list the users in users_file for now")];

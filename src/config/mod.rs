@@ -65,6 +65,8 @@ pub struct Proxy {
     pub memory_max: MemoryMax,
     /// How often the addresses of the servers' host names are asked for; zero: only for a new connection.
     pub dns_interval: Duration,
+    /// How often the schemas of the shards are looked at; zero: only when a statement names a relation that is not known.
+    pub catalog_refresh: Duration,
     /// Start-up parameters of clients that are dropped, in lower case.
     pub ignore_startup_parameters: BTreeSet<String>,
     pub admin_users: Vec<String>,
@@ -133,6 +135,8 @@ pub struct Database {
     /// whether the file names its schema or not.
     pub tables: BTreeMap<TableName, TableRule>,
     pub default_table: DefaultTable,
+    /// Functions that may run on any shard, with the rows that are there, named like tables.
+    pub shard_safe: BTreeSet<TableName>,
 }
 
 impl Database {

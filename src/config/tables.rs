@@ -3,7 +3,7 @@
 //! Knows the names of the shards and no server, so tables and columns may not exist. What would surprise: table and
 //! column names are read as SQL identifiers, so `Orders` means `orders` and `'"Orders"'` keeps its capital.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::TableRule;
 use super::check::Check;
@@ -85,6 +85,30 @@ pub(super) fn check(
         });
     }
     tables
+}
+
+/// The functions that the file vouches for; `None` only after a report.
+pub(super) fn shard_safe(
+    check: &mut Check,
+    path: &str,
+    written: &BTreeMap<String, file::Function>,
+) -> Option<BTreeSet<TableName>> {
+    let mut functions = Some(BTreeSet::new());
+    for (text, written) in written {
+        let Some(name) = table_name(text) else {
+            check.findings.report(
+                &join(path, text),
+                "is not a function's name",
+                "write function or \"schema.function\", without parentheses",
+            );
+            functions = None;
+            continue;
+        };
+        if let (Some(functions), true) = (&mut functions, written.shard_safe) {
+            functions.insert(name);
+        }
+    }
+    functions
 }
 
 fn rule(

@@ -11,24 +11,29 @@ use crate::names::{ShardId, UserName};
 use crate::placement::Placement;
 use crate::planner::{Knowledge, Plan};
 use crate::registry::{ClientCaps, Full, Registered, Registry};
-use crate::snapshot::DatabaseSnapshot;
-use crate::telemetry::DatabaseMetrics;
+use crate::snapshot::{DatabaseSnapshot, Look, News, SnapshotError};
+use crate::telemetry::{DatabaseMetrics, Looked};
 use crate::wire::authenticate::Authenticator;
 use crate::wire::startup::Policy;
 use crate::wire::tls::Acceptor;
 
+use super::catalogue::Catalogue;
 use super::databases::Databases;
 use super::leavers::Leavers;
 use super::memory::Memory;
-use super::sharded::Plans;
+use super::sharded::{Plans, Shape};
 use super::statements::{Interned, Prepared};
 use super::trouble::SessionError;
+
+/// Behind the text in a Parse message without types: the zero and the count.
+const NO_TYPES: &[u8] = b"\0\0\0";
 
 /// One database, as clients see it.
 pub struct Database {
     pub config: Arc<config::Database>,
-    /// Placement and catalogue, of a database with several shards.
+    /// As it was when pgherd started; of the catalogue, `catalogue` knows the latest.
     pub known: Arc<DatabaseSnapshot>,
+    pub(super) catalogue: Catalogue,
     pub pools: Pools,
     pub metrics: DatabaseMetrics,
     /// The texts of prepared statements, each with its number.
@@ -53,13 +58,21 @@ impl Database {
         let users = config.user_pools.iter();
         let users = users.map(|(user, settings)| (user.clone(), Arc::new(settings.clone())));
         let user_pool_settings = users.collect();
+        let plans = Plans::default();
+        plans.renew(
+            known
+                .catalog
+                .as_ref()
+                .map_or(0, |catalog| catalog.version()),
+        );
         Self {
             config,
+            catalogue: Catalogue::new(&known),
             known,
             pools,
             metrics,
             interned: Interned::default(),
-            plans: Plans::default(),
+            plans,
             turns: AtomicU16::new(0),
             leavers: Leavers::default(),
             sequences: AtomicBool::new(false),
@@ -92,14 +105,73 @@ impl Database {
 
     /// What a Parse message's tail means on this database.
     pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
-        let catalog = self.known.catalog.as_ref();
+        let catalog = self.catalogue.current();
+        let catalog = catalog.ok_or(SessionError::Internal("no catalogue"))?;
         let knowledge = Knowledge {
-            catalog: catalog.ok_or(SessionError::Internal("no catalogue"))?,
+            catalog: &catalog,
             placement: self.placement()?,
         };
-        Ok(self
+        let prepared = self
             .plans
-            .get(tail, &self.interned, &knowledge, &self.metrics))
+            .get(tail, &self.interned, &knowledge, &self.metrics);
+        if prepared.shape().is_some_and(Shape::may_be_outdated) {
+            self.catalogue.is_outdated();
+        }
+        Ok(prepared)
+    }
+
+    /// A statement that was planned after an older catalogue, planned after this one; `None` where it is the latest.
+    pub(super) fn planned_again(
+        &self,
+        prepared: &Prepared,
+    ) -> Result<Option<Arc<Prepared>>, SessionError> {
+        match prepared.shape() {
+            Some(shape) if shape.version() != self.plans.version() => {
+                let again = self.plan(&[prepared.text(), NO_TYPES].concat())?;
+                if let Some(planned) = again.shape() {
+                    shape.again(planned);
+                }
+                Ok(Some(again))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits until a statement names what the catalogue does not know, or shards differ about.
+    pub async fn wants_a_look(&self) {
+        self.catalogue.is_wanted().await;
+    }
+
+    /// What a look at the schemas has found: sessions see it with their next statement.
+    pub fn learn(&self, look: Result<Look, SnapshotError>) {
+        let metrics = &self.catalogue.metrics;
+        let look = match look {
+            Ok(look) => look,
+            Err(error) => {
+                metrics.looked(Looked::Failed);
+                let all = [("", &error)];
+                return self.catalogue.learn_losses(&self.config.name, &all);
+            }
+        };
+        let lost = look.lost.iter();
+        let lost: Vec<_> = lost.map(|(shard, error)| (shard.as_str(), error)).collect();
+        self.catalogue.learn_losses(&self.config.name, &lost);
+        let changed = look.news.is_some_and(|News { catalog, drift }| {
+            self.catalogue.learn_drift(&self.config.name, drift);
+            let version = self.catalogue.replace(catalog);
+            if let Some(version) = version {
+                self.plans.renew(version);
+                self.interned.forget();
+                metrics.version(version);
+                tracing::info!(database = %self.config.name, version, "the schema has changed");
+            }
+            version.is_some()
+        });
+        metrics.looked(if changed {
+            Looked::Changed
+        } else {
+            Looked::Unchanged
+        });
     }
 
     /// The plan of a simple query, where one that differs in literals only was planned before.

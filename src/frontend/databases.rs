@@ -150,6 +150,7 @@ impl OnDemand {
                     config,
                     placement: None,
                     catalog: None,
+                    drift: Vec::new(),
                 };
                 Made {
                     database: Arc::new(Database::new(Arc::new(known), pools)),

@@ -1,6 +1,7 @@
 //! One client: from the accepted socket to its last byte. The session is the only conductor: it understands, plans,
 //! borrows, runs and relays by calling each room once, in this order.
 
+mod catalogue;
 mod database;
 mod databases;
 mod greeting;

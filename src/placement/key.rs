@@ -16,6 +16,8 @@ pub enum KeyType {
     Int8,
     /// text and varchar under a deterministic collation, in the server encoding.
     Text,
+    /// char(n), likewise: blanks at the end do not count.
+    Bpchar,
     Uuid,
 }
 
@@ -37,7 +39,7 @@ pub enum Decoded {
 }
 
 impl KeyType {
-    /// The type of a column by its `pg_type` name or its SQL name; `None` for all others (`bpchar`, `numeric`, domains
+    /// The type of a column by its `pg_type` name or its SQL name; `None` for all others (`numeric`, domains
     /// …), which cannot be sharding keys.
     #[must_use]
     pub fn from_type_name(name: &str) -> Option<Self> {
@@ -49,6 +51,7 @@ impl KeyType {
             "int4" | "integer" => KeyType::Int4,
             "int8" | "bigint" => KeyType::Int8,
             "text" | "varchar" | "character varying" => KeyType::Text,
+            "bpchar" | "character" => KeyType::Bpchar,
             "uuid" => KeyType::Uuid,
             _ => return None,
         })
@@ -62,6 +65,7 @@ impl KeyType {
             23 => KeyType::Int4,
             20 => KeyType::Int8,
             25 | 1043 => KeyType::Text,
+            1042 => KeyType::Bpchar,
             2950 => KeyType::Uuid,
             _ => return None,
         })
@@ -89,6 +93,7 @@ impl KeyType {
                 .map(KeyValue::Int),
             KeyType::Int8 => integer(text).map(KeyValue::Int),
             KeyType::Text => Some(KeyValue::Text(text.to_vec())),
+            KeyType::Bpchar => Some(KeyValue::Text(without_blanks(text))),
             KeyType::Uuid => uuid(text).map(KeyValue::Uuid),
         };
         value.map_or(Decoded::Invalid, Decoded::Value)
@@ -112,6 +117,7 @@ impl KeyType {
                 .ok()
                 .map(|b| KeyValue::Int(i64::from_be_bytes(b))),
             KeyType::Text => Some(KeyValue::Text(bytes.to_vec())),
+            KeyType::Bpchar => Some(KeyValue::Text(without_blanks(bytes))),
             KeyType::Uuid => bytes.try_into().ok().map(KeyValue::Uuid),
         };
         value.map_or(Decoded::Invalid, Decoded::Value)
@@ -137,6 +143,13 @@ impl KeyValue {
         }
         Decoded::Value(KeyValue::Text(bytes))
     }
+}
+
+/// `bcTruelen`: what of a char(n) is compared and hashed.
+fn without_blanks(text: &[u8]) -> Vec<u8> {
+    let end = text.iter().rposition(|&byte| byte != b' ');
+    let kept = end.and_then(|end| text.get(..=end));
+    kept.unwrap_or_default().to_vec()
 }
 
 /// `pg_strtoint64`: blanks around, one sign, digits; overflow of 64 bits is `None`.
@@ -399,6 +412,11 @@ mod tests {
                 1043,
                 KeyType::Text,
             ),
+            (
+                &["bpchar", "character", "character(3)"][..],
+                1042,
+                KeyType::Bpchar,
+            ),
             (&["uuid"][..], 2950, KeyType::Uuid),
         ] {
             for name in names {
@@ -406,14 +424,7 @@ mod tests {
             }
             assert_eq!(KeyType::from_oid(oid), Some(key_type), "{oid}");
         }
-        for name in [
-            "character(3)",
-            "bpchar",
-            "numeric",
-            "mine.int4",
-            "text[]",
-            "",
-        ] {
+        for name in ["\"char\"", "numeric", "mine.int4", "text[]", ""] {
             assert_eq!(KeyType::from_type_name(name), None, "{name}");
         }
         assert_eq!(KeyType::from_oid(1700), None);
@@ -425,5 +436,30 @@ mod tests {
         assert!(KeyType::Uuid.hashes_like(KeyType::Uuid));
         assert!(!KeyType::Int8.hashes_like(KeyType::Text));
         assert!(!KeyType::Text.hashes_like(KeyType::Uuid));
+        // equal as bpchar are 'a' and 'a ', as text they are not
+        assert!(!KeyType::Text.hashes_like(KeyType::Bpchar));
+    }
+
+    #[test]
+    fn blanks_at_the_end_of_a_char_do_not_count() {
+        for (text, kept) in [
+            ("a  ", "a"),
+            (" a", " a"),
+            ("   ", ""),
+            ("", ""),
+            ("a\t ", "a\t"),
+        ] {
+            let value = Decoded::Value(KeyValue::Text(kept.as_bytes().to_vec()));
+            assert_eq!(
+                KeyType::Bpchar.from_text(text.as_bytes()),
+                value,
+                "{text:?}"
+            );
+            assert_eq!(
+                KeyType::Bpchar.from_binary(text.as_bytes()),
+                value,
+                "{text:?}"
+            );
+        }
     }
 }

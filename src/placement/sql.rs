@@ -128,6 +128,7 @@ pub fn bucket_expression(key_type: KeyType, column: &str, bucket_count: usize) -
         KeyType::Int4 => "hashint4extended",
         KeyType::Int8 => "hashint8extended",
         KeyType::Text => "hashtextextended",
+        KeyType::Bpchar => "hashbpcharextended",
         KeyType::Uuid => "uuid_hash_extended",
     };
     let (seed, mask) = (hash::PARTITION_SEED, bucket_count.saturating_sub(1));

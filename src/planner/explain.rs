@@ -54,6 +54,7 @@ fn type_name(key_type: KeyType) -> &'static str {
         KeyType::Int4 => "int4",
         KeyType::Int8 => "int8",
         KeyType::Text => "text",
+        KeyType::Bpchar => "char",
         KeyType::Uuid => "uuid",
     }
 }

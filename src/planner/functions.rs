@@ -11,6 +11,8 @@ pub(super) struct Nature {
     pub aggregate: bool,
     pub window: bool,
     pub returns_set: bool,
+    /// It may write, and must not run twice.
+    pub writes: bool,
 }
 
 /// Ordered from harmless to forbidden.
@@ -215,6 +217,7 @@ pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
         aggregate: call.aggregates && !call.window,
         window: call.window,
         returns_set: false,
+        writes: false,
     };
     if call.keyword {
         nature.class = if call.name == "current_schema" {
@@ -243,6 +246,13 @@ pub(super) fn classify(catalog: &Catalog, call: &Call) -> Nature {
             volatility if is_built_in(function) => built_in(name, volatility),
             // its author promises that it reads no table
             Volatility::Immutable => Class::Immutable,
+            // the operator does, or wants the rows of the shard
+            Volatility::Stable if catalog.is_shard_safe(function, name) => Class::Immutable,
+            // several shards together could leave its effect half done
+            Volatility::Volatile if catalog.is_shard_safe(function, name) => {
+                nature.writes = true;
+                Class::Anywhere
+            }
             _ => Class::User,
         };
         nature.class = nature.class.max(class);
@@ -313,7 +323,9 @@ pub(super) fn shows_server_state(relation: &str) -> bool {
 
 /// Whether `x.name` could call a function that may read tables.
 pub(super) fn is_users(catalog: &Catalog, name: &str) -> bool {
-    catalog
-        .functions(None, name)
-        .any(|function| !is_built_in(function) && function.volatility != Volatility::Immutable)
+    catalog.functions(None, name).any(|function| {
+        !is_built_in(function)
+            && function.volatility != Volatility::Immutable
+            && !catalog.is_shard_safe(function, name)
+    })
 }

@@ -220,10 +220,21 @@ pub(super) fn constant(expr: &Expr, key_type: KeyType) -> Option<Vec<Given>> {
                 Expr::Literal(Literal::Null) => Some(Vec::new()),
                 Expr::Parameter(number) => one(parameter_constant(*number, key_type)),
                 Expr::Literal(literal) => one(literal_constant(literal, cast, key_type)),
+                // the innermost cast reads the text; the others keep the value, or are an error
+                cast @ Expr::Cast { .. } => constant(cast, key_type),
                 _ => None,
             }
         }
         _ => None,
+    }
+}
+
+/// Without columns and calls.
+pub(super) fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(_) | Expr::Parameter(_) => true,
+        Expr::Cast { inner, .. } => is_constant(inner),
+        _ => false,
     }
 }
 

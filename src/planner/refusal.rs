@@ -283,7 +283,7 @@ numbers! {
     36 TableMissing FEATURE_NOT_SUPPORTED
         "a table of the configuration that does not exist"
         "the authoritative shard has no such table"
-        "Create it on every shard, then reload the configuration.";
+        "Create it on every shard; pgherd notices it by itself.";
     37 PlacesMixed FEATURE_NOT_SUPPORTED
         "sharded tables together with a table that is whole on one shard"
         "their rows are on different servers"
@@ -297,15 +297,15 @@ numbers! {
         "catalogues are read on the authoritative shard only"
         "Run two statements.";
     40 View FEATURE_NOT_SUPPORTED
-        "a view"
-        "pgherd does not look into views yet"
-        "Write the view's query out.";
+        "a write through a view, or a view that pgherd cannot look into"
+        "a write through a view is another statement than it seems, and a query that is not understood proves nothing"
+        "Name the table itself, or write the view's query out.";
     41 Partitioned FEATURE_NOT_SUPPORTED
-        "a partitioned table"
-        "pgherd does not route to partitions yet"
-        "Use an ordinary table: sharding already splits its rows.";
+        "a partitioned table whose partitions are not all tables under the same rule"
+        "its rows are on other servers, or placed by other rules"
+        "Detach foreign partitions, and give partitions no rule of their own in the configuration file.";
     42 Inheritance FEATURE_NOT_SUPPORTED
-        "a table with parents, children or partitions"
+        "a table with parents or children"
         "its rows are those of several tables"
         "Use an ordinary table.";
     43 ForeignTable FEATURE_NOT_SUPPORTED
@@ -392,6 +392,14 @@ numbers! {
         "a statement over too many tables"
         "its proof would take too long"
         "Split the statement.";
+    75 RelationDiffers FEATURE_NOT_SUPPORTED
+        "a relation that is not the same on all shards, or no longer fits its rule"
+        "what is planned after one shard's schema may be wrong on another"
+        "Mend the difference (`pgherd check --connect` tells all of them); pgherd notices by itself.";
+    76 SettingsDiffer FEATURE_NOT_SUPPORTED
+        "a statement on shards whose settings differ"
+        "each of them would write values, or read them, in another way"
+        "Set them alike on all shards (`pgherd check --connect` tells which); pgherd notices by itself.";
     80 WriteOverShards FEATURE_NOT_SUPPORTED
         "a write whose key values belong to several shards"
         "several shards are not committed together yet, so it could be half done"
@@ -435,7 +443,7 @@ numbers! {
     109 Ddl FEATURE_NOT_SUPPORTED
         "a change of the schema on a sharded database"
         "every shard must change alike"
-        "Run it on every shard over direct connections, then reload pgherd.";
+        "Run it on every shard over direct connections; pgherd notices it within `catalog_refresh`.";
     110 FunctionCall FEATURE_NOT_SUPPORTED
         "the FunctionCall message on a sharded database"
         "it names a function by the OID of one server"

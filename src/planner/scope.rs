@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::proof::Node;
 use crate::catalog::Relation;
-use crate::sql::statement::{Alias, JoinKind};
+use crate::sql::statement::{Alias, Expr, JoinKind};
 
 /// Columns that every table has and no catalogue query lists.
 const SYSTEM_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
@@ -22,12 +22,16 @@ pub(super) struct KeyOf {
     pub inward: bool,
 }
 
+/// What a column of VALUES, or one that is a constant, can be: one of these expressions without columns, or NULL.
+pub(super) type Values = Arc<[Expr]>;
+
 /// One column of a table or subquery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Output {
     /// `None`: PostgreSQL gives it a name, but we do not know which.
     pub name: Option<String>,
     pub key: Option<KeyOf>,
+    pub values: Option<Values>,
 }
 
 /// The columns of a table or subquery, in order.
@@ -58,6 +62,7 @@ impl Outputs {
             key: node
                 .filter(|_| key == Some(column.name.as_str()))
                 .map(|node| KeyOf { node, inward: true }),
+            values: None,
         });
         Self {
             columns: columns.collect(),
@@ -74,6 +79,7 @@ impl Outputs {
                 None if self.open => self.columns.push(Output {
                     name: Some(name.clone()),
                     key: None,
+                    values: None,
                 }),
                 None => break,
             }
@@ -93,9 +99,9 @@ impl Outputs {
 }
 
 /// What a name stands for, where it may be several things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Slot {
-    One(Option<KeyOf>),
+    One(Option<KeyOf>, Option<Values>),
     Many,
 }
 
@@ -148,9 +154,9 @@ impl Names {
         let outputs = outputs.renamed(alias.map_or(&[], |alias| alias.columns.as_slice()));
         let mut columns = HashMap::with_capacity(outputs.columns.len());
         let mut open = outputs.open;
-        for Output { name, key } in &outputs.columns {
+        for Output { name, key, values } in &outputs.columns {
             match name {
-                Some(name) => add(&mut columns, name.clone(), Slot::One(*key)),
+                Some(name) => add(&mut columns, name.clone(), Slot::One(*key, values.clone())),
                 None => open = true,
             }
         }
@@ -232,7 +238,7 @@ impl Names {
         }
         let mut names = self.beside(right);
         for (column, key) in merged {
-            add(&mut names.columns, column, Slot::One(key));
+            add(&mut names.columns, column, Slot::One(key, None));
         }
         names.order = None;
         (names, pairs)
@@ -284,7 +290,7 @@ fn add(columns: &mut HashMap<String, Slot>, name: String, slot: Slot) {
 
 fn only_key(slot: Option<Slot>) -> Option<KeyOf> {
     match slot {
-        Some(Slot::One(key)) => key,
+        Some(Slot::One(key, _)) => key,
         Some(Slot::Many) | None => None,
     }
 }
@@ -297,10 +303,12 @@ pub(super) struct Scope<'s> {
 }
 
 /// What a column reference turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// A sharding key; of this level, or of one further out.
     Key { key: KeyOf, own_level: bool },
+    /// A choice of constants, or NULL.
+    Values(Values),
     /// Another column.
     Column,
     /// A whole row.
@@ -335,7 +343,7 @@ impl Scope<'_> {
         for (own_level, names) in self.levels() {
             match names.columns.get(name) {
                 _ if names.unclear => return Meaning::Unknown,
-                Some(slot) => return meaning_of(*slot, own_level),
+                Some(slot) => return meaning_of(slot, own_level),
                 None if names.open => return Meaning::Unknown,
                 None if SYSTEM_COLUMNS.contains(&name) && !names.entries.is_empty() => {
                     return Meaning::System;
@@ -361,7 +369,7 @@ impl Scope<'_> {
                 return Meaning::Unknown;
             }
             return match entry.columns.get(name) {
-                Some(slot) => meaning_of(*slot, own_level),
+                Some(slot) => meaning_of(slot, own_level),
                 None if entry.open => Meaning::Unknown,
                 None if SYSTEM_COLUMNS.contains(&name) => Meaning::System,
                 None => Meaning::Unknown,
@@ -371,10 +379,14 @@ impl Scope<'_> {
     }
 }
 
-fn meaning_of(slot: Slot, own_level: bool) -> Meaning {
+fn meaning_of(slot: &Slot, own_level: bool) -> Meaning {
     match slot {
-        Slot::One(Some(key)) => Meaning::Key { key, own_level },
-        Slot::One(None) => Meaning::Column,
+        Slot::One(Some(key), _) => Meaning::Key {
+            key: *key,
+            own_level,
+        },
+        Slot::One(None, Some(values)) => Meaning::Values(Arc::clone(values)),
+        Slot::One(None, None) => Meaning::Column,
         Slot::Many => Meaning::Unknown,
     }
 }

@@ -10,11 +10,14 @@ mod expressions;
 mod from;
 mod queries;
 mod tables;
+mod views;
 mod writes;
 
 pub(super) use expressions::names_a_moment;
 use std::ops::Range;
 use std::sync::Arc;
+#[cfg(test)]
+pub(super) use views::VIEWS_MAX;
 
 use super::proof::{Node, Proof};
 use super::refusal::{Number, Refusal};
@@ -94,6 +97,8 @@ struct Survey<'a> {
     met: Met,
     entries: usize,
     columns: usize,
+    /// Around what is looked at.
+    views: usize,
 }
 
 /// Which occurrences a condition may narrow.
@@ -122,11 +127,16 @@ impl Narrowed {
 pub(super) fn survey(statement: &Statement, knowledge: &Knowledge<'_>) -> Surveyed<Facts> {
     let mut survey = Survey {
         knowledge,
-        facts: Facts::default(),
+        facts: Facts {
+            // A copy that is on every shard is read on one that always answers alike.
+            reads_server: knowledge.catalog.settings_differ().is_some(),
+            ..Facts::default()
+        },
         ctes: Vec::new(),
         met: Met::default(),
         entries: 0,
         columns: 0,
+        views: 0,
     };
     match survey.statement(&statement.query) {
         // whatever else it says, PostgreSQL looks for its tables first

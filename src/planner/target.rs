@@ -49,6 +49,7 @@ const INT2: u32 = 21;
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
 const UNKNOWN: u32 = 705;
+const BPCHAR: u32 = 1042;
 const VARCHAR: u32 = 1043;
 const UUID: u32 = 2950;
 /// Arrays, with their elements' types.
@@ -56,6 +57,7 @@ const ARRAYS: &[(u32, u32)] = &[
     (1005, INT2),
     (1007, INT4),
     (1009, TEXT),
+    (1014, BPCHAR),
     (1015, VARCHAR),
     (1016, INT8),
     (2951, UUID),
@@ -63,7 +65,7 @@ const ARRAYS: &[(u32, u32)] = &[
 
 /// Whether a parameter declared with this type compares and hashes like a key of `key_type`.
 ///
-/// All integer widths hash alike, and so do text and varchar; bpchar, name and numeric do not.
+/// All integer widths hash alike, and so do text and varchar; name and numeric do not.
 pub fn accepts_parameter_type(key_type: KeyType, oid: u32) -> bool {
     decoder(key_type, oid).is_some()
 }
@@ -74,6 +76,9 @@ fn decoder(key_type: KeyType, oid: u32) -> Option<KeyType> {
         (KeyType::Int2 | KeyType::Int4 | KeyType::Int8, INT4) => Some(KeyType::Int4),
         (KeyType::Int2 | KeyType::Int4 | KeyType::Int8, INT8) => Some(KeyType::Int8),
         (KeyType::Text, TEXT | VARCHAR | UNKNOWN) => Some(KeyType::Text),
+        (KeyType::Bpchar, BPCHAR | UNKNOWN) => Some(KeyType::Bpchar),
+        // Compared as texts, the column without its blanks: with blanks at the end nothing is equal, anywhere.
+        (KeyType::Bpchar, TEXT | VARCHAR) => Some(KeyType::Text),
         (KeyType::Uuid, UUID) => Some(KeyType::Uuid),
         _ => None,
     }
@@ -146,7 +151,12 @@ pub(super) fn resolve(
                 // The server will say that the parameter is missing.
                 return Ok(Found::Invalid);
             };
-            let decoder = decoder(*key_type, bound.type_oid).ok_or_else(|| wrong_type(&bound))?;
+            let decoder = match decoder(*key_type, bound.type_oid) {
+                None => return Err(wrong_type(&bound)),
+                // Stored, a text loses its blanks too.
+                Some(_) if assigned.is_some() && *key_type == KeyType::Bpchar => KeyType::Bpchar,
+                Some(decoder) => decoder,
+            };
             let Some(bytes) = bound.bytes else {
                 return match assigned {
                     Some(_) => Err(Refusal::new(Number::KeyNull)),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::load_database;
+use super::{findings, load_database};
 use crate::backend::control::{Control, ControlError, ControlLimits, Rows};
 use crate::config::{ANY, Config, Database, Dsn, Shard, TargetSession};
 use crate::error::{Report, Severity};
@@ -12,20 +12,12 @@ use crate::names::Role;
 
 /// Files beside sockets of clients and servers: logs, listeners, the HTTP door.
 const FILES_SPARE: u64 = 64;
-/// What must be the same on all shards, or one statement has two meanings.
-const SETTINGS_EQUAL: [&str; 6] = [
+/// What is looked at on each server.
+const SETTINGS: [&str; 4] = [
     "server_encoding",
-    "TimeZone",
-    "DateStyle",
-    "IntervalStyle",
-    "extra_float_digits",
-    "standard_conforming_strings",
-];
-const SETTINGS_OTHER: [&str; 4] = [
     "max_prepared_transactions",
     "fsync",
     "max_connections",
-    "server_version_num",
 ];
 
 /// One thing that was found.
@@ -40,7 +32,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(
+    pub(super) fn new(
         severity: Severity,
         path: &str,
         problem: impl Into<String>,
@@ -78,16 +70,21 @@ impl Finding {
 pub async fn check_connect(config: &Config) -> Vec<Finding> {
     let mut findings = enough_files(config);
     for database in config.databases.values() {
-        let mut primaries = Vec::new();
+        let mut primaries = 0;
         for shard in &database.shards {
             let path = format!("databases.{}.shards.{}", database.name, shard.name);
-            if let Some(settings) = check_shard(database, shard, &path, &mut findings).await {
-                primaries.push((path, settings));
-            }
+            primaries += usize::from(check_shard(database, shard, &path, &mut findings).await);
         }
-        compare(&primaries, &mut findings);
-        if database.is_sharded() && primaries.len() == database.shards.len() {
-            let path = format!("databases.{}", database.name);
+        if !database.is_sharded() {
+            continue;
+        }
+        let path = format!("databases.{}", database.name);
+        match findings::of_schemas(database).await {
+            Ok(found) => findings.extend(found),
+            Err(_) if primaries == 0 => {}
+            Err(error) => findings.push(Finding::of_error(&path, &error)),
+        }
+        if primaries == database.shards.len() {
             findings.extend(
                 load_database(database)
                     .await
@@ -99,20 +96,20 @@ pub async fn check_connect(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The settings of the shard's primary (as its control connection sees it), when it can be reached.
+/// Whether the shard's primary can be reached over its control connection.
 async fn check_shard(
     database: &Database,
     shard: &Shard,
     path: &str,
     findings: &mut Vec<Finding>,
-) -> Option<Settings> {
-    let mut primary = None;
+) -> bool {
+    let mut reached = false;
     let control_path = format!("{path}.control");
     match settings_of(database, shard, &shard.control).await {
         Ok(settings) => {
             let role = (Role::Primary, shard.control.target);
             judge(database, &settings, role, &control_path, findings);
-            primary = Some(settings);
+            reached = true;
         }
         Err(error) => findings.push(Finding::of_error(&control_path, &error)),
     }
@@ -131,7 +128,7 @@ async fn check_shard(
         let path = format!("{path}.replicas[{index}]");
         check_reach(database, shard, replica, Role::Replica, &path, findings).await;
     }
-    primary
+    reached
 }
 
 async fn check_reach(
@@ -171,16 +168,10 @@ async fn settings_of(
         known.as_ref().unwrap_or(dsn),
         ControlLimits::default(),
     )?;
-    let names: Vec<String> = SETTINGS_EQUAL
-        .iter()
-        .chain(&SETTINGS_OTHER)
-        .map(|name| format!("'{}'", name.to_lowercase()))
-        .collect();
+    let names = SETTINGS.map(|name| format!("'{name}'"));
     let question = format!(
-        "SELECT name, setting FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) IN ({}) \
-         UNION ALL SELECT 'in_recovery', pg_catalog.pg_is_in_recovery()::text \
-         UNION ALL SELECT 'collation', d.datcollate || ' ' || d.datctype FROM pg_catalog.pg_database AS d \
-           WHERE d.datname = pg_catalog.current_database()",
+        "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ({}) \
+         UNION ALL SELECT 'in_recovery', pg_catalog.pg_is_in_recovery()::text",
         names.join(", ")
     );
     Ok(pairs(control.rows(&question).await?))
@@ -273,49 +264,6 @@ fn judge(
     }
 }
 
-/// One meaning on all shards: the first shard is the measure.
-fn compare(shards: &[(String, Settings)], findings: &mut Vec<Finding>) {
-    let Some((_, first)) = shards.first() else {
-        return;
-    };
-    for (path, settings) in shards {
-        for name in SETTINGS_EQUAL.into_iter().chain(["collation"]) {
-            let (found, expected) = (settings.get(name), first.get(name));
-            if found != expected {
-                let text =
-                    |value: Option<&String>| value.map_or("unknown", String::as_str).to_owned();
-                let problem = format!(
-                    "{name} is {}, on the first shard it is {}",
-                    text(found),
-                    text(expected)
-                );
-                let remedy = "make it the same on all shards";
-                findings.push(Finding::new(Severity::Warning, path, problem, Some(remedy)));
-            }
-        }
-        if major(settings) != major(first) {
-            let text = |settings| major(settings).unwrap_or("unknown");
-            let problem = format!(
-                "PostgreSQL {}, on the first shard it is {}",
-                text(settings),
-                text(first)
-            );
-            findings.push(Finding::new(
-                Severity::Warning,
-                path,
-                problem,
-                Some("run one major version on all shards"),
-            ));
-        }
-    }
-}
-
-/// `15` of `150012`.
-fn major(settings: &Settings) -> Option<&str> {
-    let number = settings.get("server_version_num")?;
-    number.get(..number.len().checked_sub(4)?)
-}
-
 /// Whether this process may open as many sockets as it promises clients. Where `/proc` is not there, nothing is said.
 fn enough_files(config: &Config) -> Vec<Finding> {
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
@@ -365,46 +313,5 @@ mod tests {
         assert_eq!(open_files_max(text), Some(1024));
         assert_eq!(open_files_max(&text.replace("1024 ", "unlimited ")), None);
         assert_eq!(open_files_max(""), None);
-    }
-
-    #[test]
-    fn shards_that_differ_in_what_must_be_equal_are_found() {
-        let settings = |zone: &str, version: &str| {
-            pairs(vec![
-                vec![Some("TimeZone".to_owned()), Some(zone.to_owned())],
-                vec![
-                    Some("server_version_num".to_owned()),
-                    Some(version.to_owned()),
-                ],
-            ])
-        };
-        let mut findings = Vec::new();
-        compare(
-            &[
-                ("a".to_owned(), settings("UTC", "150012")),
-                ("b".to_owned(), settings("UTC", "150001")),
-            ],
-            &mut findings,
-        );
-        assert_eq!(findings, []);
-        compare(
-            &[
-                ("a".to_owned(), settings("UTC", "150012")),
-                ("b".to_owned(), settings("CET", "160001")),
-            ],
-            &mut findings,
-        );
-        let problems: Vec<&str> = findings
-            .iter()
-            .map(|finding| finding.problem.as_str())
-            .collect();
-        assert_eq!(
-            problems,
-            [
-                "TimeZone is CET, on the first shard it is UTC",
-                "PostgreSQL 16, on the first shard it is 15"
-            ]
-        );
-        assert!(findings.iter().all(|finding| finding.path == "b"));
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::stored::{Rule, Rules, State, configured_rules};
 use super::tables::Tables;
 use super::{
-    DatabaseSnapshot, Snapshot, SnapshotError, agreement, controls, on_every, stored, tables,
+    DatabaseSnapshot, Snapshot, SnapshotError, agreement, controls, drift, on_every, stored, tables,
 };
 use crate::backend::control::{Control, ControlLimits};
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, Facts};
 use crate::config::{Config, Database, DefaultTable, TableRule};
 
 /// Loads every database of the configuration.
@@ -37,6 +37,7 @@ pub async fn load_database(database: &Arc<Database>) -> Result<DatabaseSnapshot,
             config,
             placement: None,
             catalog: None,
+            drift: Vec::new(),
         });
     }
     let rules = Arc::new(configured_rules(database)?);
@@ -52,11 +53,22 @@ pub async fn load_database(database: &Arc<Database>) -> Result<DatabaseSnapshot,
     keys_are_as_stored(&stored.rules, &columns)?;
 
     let placement = agreement::placement(database, stored)?;
-    let catalog = load_catalog(database, &controls).await?;
+    let mut catalog = load_catalog(database, &controls).await?;
+    let facts: Vec<Facts> = drift::facts(&controls)
+        .await?
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let drift = drift::compare(database, facts.iter().map(Some), &catalog_rules(database));
+    if let Some(catalog) = &mut catalog {
+        for found in &drift {
+            catalog.note_difference(found.shard.as_str(), &found.difference);
+        }
+    }
     Ok(DatabaseSnapshot {
         config,
         placement: Some(Arc::new(placement)),
         catalog: catalog.map(Arc::new),
+        drift,
     })
 }
 
@@ -167,14 +179,21 @@ async fn load_catalog(
     let Some(authoritative) = controls.first() else {
         return Ok(None);
     };
+    let rows = catalog_rows(authoritative).await?;
+    Ok(Some(Catalog::from_rows(&rows, catalog_rules(database))?))
+}
+
+pub(super) async fn catalog_rows(
+    authoritative: &Control,
+) -> Result<Vec<Vec<Vec<Option<String>>>>, SnapshotError> {
     let mut answers = Vec::with_capacity(catalog::QUERIES.len());
     for (_, text) in catalog::QUERIES {
         answers.push(authoritative.rows(text).await?);
     }
-    Ok(Some(Catalog::from_rows(&answers, catalog_rules(database))?))
+    Ok(answers)
 }
 
-fn catalog_rules(database: &Database) -> catalog::Rules {
+pub(super) fn catalog_rules(database: &Database) -> catalog::Rules {
     let rule = |rule: &TableRule| match rule {
         TableRule::Sharded { key } => catalog::Rule::Sharded {
             // One column: others were refused before.
@@ -193,5 +212,6 @@ fn catalog_rules(database: &Database) -> catalog::Rules {
             DefaultTable::Refuse => None,
             DefaultTable::Shard(shard) => Some(shard),
         },
+        shard_safe: database.shard_safe.clone(),
     }
 }

@@ -6,18 +6,23 @@
 
 mod agreement;
 mod connect;
+mod drift;
 mod error;
+mod findings;
 mod init;
 mod load;
 mod rows;
 mod stored;
 mod tables;
+mod watch;
 
 pub use connect::{Finding, check_connect};
+pub use drift::Drift;
 pub use error::{KeyProblem, SnapshotError};
 pub use init::{InitReport, Outcome, init};
 pub use load::{load, load_database};
 pub use rows::{MisplacedRows, check_rows};
+pub use watch::{Look, News, Watch};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +45,8 @@ pub struct DatabaseSnapshot {
     pub placement: Option<Arc<Placement>>,
     /// `None` on a database of one shard.
     pub catalog: Option<Arc<Catalog>>,
+    /// Where shards differ from the authoritative one.
+    pub drift: Vec<Drift>,
 }
 
 /// One control pool for each shard, in the order of the file.

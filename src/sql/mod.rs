@@ -17,5 +17,5 @@ mod words;
 
 pub use error::Unparsed;
 pub use statement::Statement;
-pub use understand::{STACK_BYTES, TEXT_BYTES_MAX, understand};
+pub use understand::{STACK_BYTES, TEXT_BYTES_MAX, understand, understand_fixed};
 pub use verb::{Discard, Name, fold};

@@ -152,6 +152,24 @@ pub const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Plans that were forgotten to make room.",
     ),
     (
+        "pgherd_catalog_version",
+        Kind::Gauge,
+        Unit::Count,
+        "Counts the changes of the catalogue that were learned since the start, from 1.",
+    ),
+    (
+        "pgherd_catalog_looks_total",
+        Kind::Counter,
+        Unit::Count,
+        "Looks at the schemas of all shards, by result: unchanged, changed, failed.",
+    ),
+    (
+        "pgherd_schema_drift",
+        Kind::Gauge,
+        Unit::Count,
+        "Differences between the schema of a shard and that of the authoritative one, by kind.",
+    ),
+    (
         "pgherd_worker_connections",
         Kind::Gauge,
         Unit::Count,

@@ -6,9 +6,11 @@
 mod histograms;
 mod logs;
 mod metrics;
+mod schema;
 
 pub use logs::start_logs;
 pub use metrics::{
     DatabaseMetrics, Exporter, ListenerMetrics, METRICS, PoolFigures, PoolMetrics, ResidentBytes,
     Tally, WorkerMetrics,
 };
+pub use schema::{Looked, SchemaMetrics};

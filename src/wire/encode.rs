@@ -167,6 +167,34 @@ pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {
     framed(out, b'C', &[b"S", name, b"\0"]);
 }
 
+/// RowDescription of columns of type text, in text format.
+pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
+    // No table and no column of one; the type's OID, its length and no modifier; text.
+    const REST: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    let mut fields = Vec::new();
+    for name in names {
+        fields.extend_from_slice(name.as_bytes());
+        fields.extend_from_slice(REST);
+    }
+    framed(out, b'T', &[&count(names.len()), &fields]);
+}
+
+/// DataRow of texts.
+pub fn text_values(out: &mut Vec<u8>, values: &[&str]) {
+    let mut fields = Vec::new();
+    for value in values {
+        let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        fields.extend_from_slice(&length.to_be_bytes());
+        fields.extend_from_slice(value.as_bytes());
+    }
+    framed(out, b'D', &[&count(values.len()), &fields]);
+}
+
+/// Of columns, which are few.
+fn count(columns: usize) -> [u8; 2] {
+    u16::try_from(columns).unwrap_or(u16::MAX).to_be_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

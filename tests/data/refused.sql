@@ -122,7 +122,6 @@ PGH017	WITH orders AS (SELECT * FROM countries) SELECT * FROM public.orders
 PGH017	WITH orders AS (SELECT * FROM orders) SELECT * FROM orders WHERE customer_id = 42
 PGH017	WITH x AS (SELECT * FROM orders) SELECT * FROM x WHERE customer_id = 42
 PGH017	WITH x AS (SELECT * FROM orders) SELECT * FROM x a WHERE customer_id = 42 UNION ALL SELECT * FROM x
-PGH017	WITH x AS (SELECT 42 AS k) SELECT * FROM orders, x WHERE customer_id = k
 PGH017	WITH x AS (SELECT count(*) FROM orders) SELECT * FROM countries
 PGH017	WITH x AS (SELECT 1) SELECT * FROM orders
 PGH017	WITH big AS (SELECT * FROM orders WHERE total > 100) SELECT * FROM big
@@ -244,11 +243,32 @@ PGH038	INSERT INTO archive SELECT 1, value FROM app_settings
 PGH039	SELECT * FROM orders, pg_class WHERE customer_id = 42
 PGH039	SELECT * FROM app_settings, pg_class
 PGH039	SELECT * FROM customers, information_schema.tables WHERE customer_id = 1
-PGH040	SELECT * FROM customer_totals WHERE customer_id = 42
-PGH040	SELECT * FROM customer_totals
-PGH041	SELECT * FROM measurements WHERE customer_id = 42
-PGH041	INSERT INTO measurements VALUES (1, '2024-05-05', 1.5)
-PGH042	SELECT * FROM measurements_2024 WHERE customer_id = 42
+PGH016	SELECT * FROM customer_totals
+PGH016	SELECT * FROM active_customers
+PGH016	SELECT name FROM active_customers WHERE name = 'x'
+PGH016	SELECT * FROM customers WHERE name IN (SELECT name FROM active_customers)
+PGH016	SELECT * FROM latest_orders WHERE customer_id = 42
+PGH016	SELECT * FROM ranked_orders WHERE customer_id = 42
+PGH018	SELECT * FROM orders_of_42, customers_of_43
+PGH010	SELECT * FROM names_of_all WHERE customer_id = 42
+PGH035	SELECT * FROM stray_view
+PGH040	SELECT * FROM joined_oddly WHERE customer_id = 42
+PGH040	UPDATE order_view SET status = 'x' WHERE cid = 42
+PGH040	DELETE FROM order_view WHERE cid = 42
+PGH040	INSERT INTO order_view (cid, order_id) VALUES (42, 77)
+PGH037	SELECT * FROM order_view, themes WHERE cid = 42
+PGH041	SELECT * FROM overseas WHERE customer_id = 42
+PGH041	INSERT INTO mixed VALUES (42, 2025)
+PGH042	SELECT * FROM overseas_2025 WHERE customer_id = 42
+PGH043	SELECT * FROM overseas_2024
+PGH042	SELECT * FROM mixed_2025
+PGH045	INSERT INTO watched VALUES (42, 'x')
+PGH045	INSERT INTO watched_rest VALUES (42, 'x')
+PGH054	INSERT INTO readings VALUES (42, 'x')
+PGH054	INSERT INTO readings_all VALUES (42, 'x')
+PGH026	INSERT INTO measurements (taken_on, value) VALUES ('2024-05-05', 1.5)
+PGH022	UPDATE measurements_2024 SET customer_id = 1 WHERE customer_id = 42
+PGH021	DELETE FROM measurements
 PGH042	SELECT * FROM people WHERE person_id = 42
 PGH042	SELECT * FROM ONLY people WHERE person_id = 42
 PGH042	SELECT * FROM employees

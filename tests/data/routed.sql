@@ -317,3 +317,39 @@ SELECT c.name, o.order_id FROM customers c JOIN orders o USING (customer_id) WHE
 SELECT c.name, o.order_id FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id AND o.order_id = 1 WHERE c.customer_id IN (1, 2, 42)
 MERGE INTO orders o USING (SELECT * FROM tickets WHERE customer_id = 2) t ON o.customer_id = t.customer_id AND o.order_id = t.ticket_no WHEN MATCHED THEN UPDATE SET note = t.subject WHEN NOT MATCHED THEN INSERT (customer_id, order_id) VALUES (t.customer_id, t.ticket_no)
 SELECT * FROM orders WHERE customer_id = 2 ORDER BY order_id
+WITH x AS (SELECT 42 AS k) SELECT * FROM orders, x WHERE customer_id = k
+UPDATE orders o SET note = v.n FROM (VALUES (42, 1, 'a'), (42, 2, 'b')) v (c, o, n) WHERE o.customer_id = v.c AND o.order_id = v.o
+INSERT INTO orders (customer_id, order_id) SELECT p0::BIGINT, p1::BIGINT FROM (VALUES (42, 801, 0), (42, 802, 1)) AS imp_sen (p0, p1, sen_counter) ORDER BY sen_counter RETURNING orders.customer_id, orders.order_id
+
+-- views
+SELECT * FROM customer_totals WHERE customer_id = 42
+SELECT t.name, t.total FROM customer_totals t WHERE t.customer_id = 1
+SELECT cid, order_id, status FROM order_view WHERE cid = 42 ORDER BY order_id
+SELECT count(*), max(total) FROM order_view WHERE cid = 42
+SELECT id, name FROM active_customers WHERE id = -1
+SELECT v.n FROM active_customers AS v (k, n) WHERE v.k = 42
+SELECT * FROM big_orders WHERE cid = 42 ORDER BY order_id
+SELECT * FROM orders_of_42 ORDER BY order_id
+SELECT o.status, c.name FROM orders_of_42 o, customers c WHERE c.customer_id = 42 ORDER BY o.order_id
+SELECT * FROM lonely_customers WHERE customer_id = 1 ORDER BY order_id
+SELECT a.name, o.status FROM active_customers a JOIN orders o ON o.customer_id = a.id WHERE a.id = 42 ORDER BY o.order_id
+SELECT * FROM european ORDER BY code
+SELECT c.name, e.name FROM customers c JOIN european e ON e.code = c.country_code WHERE c.customer_id = 42
+SELECT value FROM themes
+WITH customers AS (SELECT 'nobody' AS name) SELECT a.name FROM active_customers a WHERE a.id = 42
+SELECT name FROM customers c WHERE customer_id = 42 AND EXISTS (SELECT FROM order_view v WHERE v.cid = c.customer_id)
+UPDATE customers SET balance = balance FROM order_view v WHERE v.cid = customers.customer_id AND customers.customer_id = 42
+-- partitioned tables
+INSERT INTO measurements VALUES (42, '2024-05-05', 1.5)
+INSERT INTO measurements (customer_id, taken_on, value) VALUES (1, '2025-05-05', 2.5) RETURNING *
+INSERT INTO measurements_2024 VALUES (-1, '2024-06-06', 3.5)
+INSERT INTO measurements_last VALUES (4.5, '2030-01-01', 42)
+SELECT * FROM measurements WHERE customer_id = 42
+SELECT sum(value) FROM measurements WHERE customer_id = -1
+SELECT * FROM measurements
+SELECT * FROM measurements_last
+SELECT * FROM measurements_2024 WHERE customer_id = -1
+UPDATE measurements SET taken_on = '2024-07-07' WHERE customer_id = 1 RETURNING value
+SELECT * FROM measurements_later WHERE customer_id = 1
+DELETE FROM measurements_later WHERE customer_id = 42
+SELECT m.value, c.name FROM measurements m JOIN customers c ON c.customer_id = m.customer_id WHERE c.customer_id = 42

@@ -113,10 +113,37 @@ CREATE TABLE archive (id int PRIMARY KEY, body text);
 CREATE VIEW customer_totals AS
   SELECT c.customer_id, c.name, sum(o.total) AS total
   FROM customers c JOIN orders o ON o.customer_id = c.customer_id GROUP BY c.customer_id, c.name;
+CREATE VIEW order_view AS SELECT customer_id AS cid, order_id, status, total FROM orders;
+CREATE VIEW active_customers (id, name) AS SELECT customer_id, name FROM customers WHERE active;
+CREATE VIEW big_orders AS SELECT v.cid, v.order_id, a.name FROM order_view v JOIN active_customers a ON a.id = v.cid WHERE v.total > 10;
+CREATE VIEW latest_orders AS SELECT customer_id, order_id FROM orders ORDER BY order_id DESC LIMIT 10;
+CREATE VIEW orders_of_42 AS SELECT order_id, status FROM orders WHERE customer_id = 42;
+CREATE VIEW customers_of_43 AS SELECT name FROM customers WHERE customer_id = 43;
+CREATE VIEW lonely_customers AS
+  SELECT c.customer_id, c.name, o.order_id FROM customers c LEFT JOIN orders o ON o.customer_id = c.customer_id;
+CREATE VIEW names_of_all AS SELECT customer_id, name FROM customers UNION ALL SELECT customer_id, subject FROM tickets;
+CREATE VIEW ranked_orders AS SELECT customer_id, order_id, rank() OVER (ORDER BY total) AS place FROM orders;
+CREATE VIEW european AS SELECT code, name FROM countries WHERE continent = 'Europe';
+CREATE VIEW themes AS SELECT value FROM app_settings WHERE key = 'theme';
+CREATE VIEW table_names AS SELECT relname FROM pg_class WHERE relnatts > 900;
+CREATE VIEW joined_oddly AS SELECT j.customer_id FROM (orders o JOIN customers c USING (customer_id)) j;
 CREATE MATERIALIZED VIEW country_names AS SELECT code, name FROM countries;
 CREATE SEQUENCE ticket_numbers;
 CREATE TABLE measurements (customer_id bigint NOT NULL, taken_on date NOT NULL, value float8) PARTITION BY RANGE (taken_on);
 CREATE TABLE measurements_2024 PARTITION OF measurements FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE measurements_later PARTITION OF measurements DEFAULT PARTITION BY LIST (customer_id);
+-- its columns in another order
+CREATE TABLE measurements_last (value float8, taken_on date NOT NULL, customer_id bigint NOT NULL);
+ALTER TABLE measurements_later ATTACH PARTITION measurements_last DEFAULT;
+CREATE TABLE readings (customer_id bigint NOT NULL, serial text NOT NULL) PARTITION BY HASH (customer_id);
+CREATE TABLE readings_all PARTITION OF readings FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE UNIQUE INDEX readings_serial ON readings_all (serial);
+CREATE TABLE watched (customer_id bigint NOT NULL, body text) PARTITION BY LIST (body);
+CREATE TABLE watched_rest PARTITION OF watched DEFAULT;
+CREATE TABLE overseas (customer_id bigint NOT NULL, year int NOT NULL) PARTITION BY LIST (year);
+CREATE TABLE overseas_2025 PARTITION OF overseas FOR VALUES IN (2025);
+CREATE TABLE mixed (customer_id bigint NOT NULL, year int NOT NULL) PARTITION BY LIST (year);
+CREATE TABLE mixed_2025 PARTITION OF mixed FOR VALUES IN (2025);
 CREATE TABLE people (person_id bigint PRIMARY KEY, name text);
 CREATE TABLE employees (salary numeric) INHERITS (people);
 CREATE TABLE members (member_id bigint PRIMARY KEY, email text UNIQUE, name text);
@@ -137,6 +164,8 @@ CREATE TABLE stray (id int PRIMARY KEY, customer_id bigint);
 CREATE FOREIGN DATA WRAPPER nowhere;
 CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
 CREATE FOREIGN TABLE far_away (id int) SERVER nowhere;
+CREATE FOREIGN TABLE overseas_2024 PARTITION OF overseas FOR VALUES IN (2024) SERVER nowhere;
+CREATE TRIGGER audit BEFORE INSERT ON watched_rest FOR EACH ROW EXECUTE FUNCTION audit();
 
 -- functions of users
 CREATE FUNCTION cents(amount numeric) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (amount * 100)::bigint';
@@ -144,3 +173,5 @@ CREATE FUNCTION order_count() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT coun
 CREATE FUNCTION touch() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT 1::bigint';
 CREATE FUNCTION order_sum(customers) RETURNS numeric LANGUAGE sql STABLE
   AS 'SELECT sum(total) FROM orders WHERE customer_id = $1.customer_id';
+CREATE VIEW counted AS SELECT order_count() AS n, customer_id FROM customers;
+CREATE VIEW stray_view AS SELECT id FROM stray;

@@ -112,6 +112,7 @@ pub fn database(name: &str, shards: Vec<Shard>, tables: &[(&str, TableRule)]) ->
             })
             .collect(),
         default_table: DefaultTable::Refuse,
+        shard_safe: std::collections::BTreeSet::new(),
     }
 }
 
@@ -168,6 +169,7 @@ pub fn config_of(databases: &[Arc<Database>]) -> Config {
             server_logins_max: NonZeroU32::MIN,
             memory_max: MemoryMax::Off,
             dns_interval: Duration::ZERO,
+            catalog_refresh: Duration::ZERO,
             ignore_startup_parameters: BTreeSet::new(),
             admin_users: Vec::new(),
             login_timeout: Duration::from_secs(5),

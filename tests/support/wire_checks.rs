@@ -234,6 +234,7 @@ pub fn key(bytes: &[u8]) {
         KeyType::Int4,
         KeyType::Int8,
         KeyType::Text,
+        KeyType::Bpchar,
         KeyType::Uuid,
     ] {
         for decoded in [key_type.from_text(bytes), key_type.from_binary(bytes)] {

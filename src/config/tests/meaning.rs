@@ -16,6 +16,7 @@ fn a_right_text_means_what_it_says() {
         server_logins_max = 2
         memory_max = "1GiB"
         dns_interval = "0"
+        catalog_refresh = "90s"
         ignore_startup_parameters = ["Extra_Float_Digits"]
         admin_users = []
         login_timeout = "5s"
@@ -83,6 +84,7 @@ fn a_right_text_means_what_it_says() {
             server_logins_max: NonZeroU32::new(2).expect("2"),
             memory_max: MemoryMax::Bytes(1 << 30),
             dns_interval: Duration::ZERO,
+            catalog_refresh: Duration::from_secs(90),
             ignore_startup_parameters: ["extra_float_digits".to_owned()].into(),
             admin_users: vec![],
             login_timeout: Duration::from_secs(5),

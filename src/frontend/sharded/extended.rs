@@ -174,7 +174,11 @@ impl Session {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
         let parameters = decode::bind_parameters(names.tail)?;
-        let run = match work(&prepared)? {
+        let again = self.database.planned_again(&prepared)?;
+        let run = match work(again.as_ref().unwrap_or(&prepared))? {
+            Work::Plan(plan) if plan.must_fail && again.is_some() => {
+                return Err(SessionError::SchemaChanged.into());
+            }
             Work::Plan(plan) => match self.bind_plan(&prepared, plan, &names, parameters).await? {
                 Some(run) => run,
                 None => return Ok(()),

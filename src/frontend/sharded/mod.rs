@@ -8,6 +8,7 @@
 
 mod cache;
 mod command;
+mod drift;
 mod extended;
 mod plans;
 mod scatter;

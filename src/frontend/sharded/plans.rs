@@ -1,6 +1,7 @@
 //! The texts that clients sent to a sharded database, each planned once. Texts that differ in literals only share a
 //! template, so a simple query costs a scan of its bytes and a look-up, not a parse.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -32,6 +33,34 @@ pub struct Shape {
     pub declared: Vec<(usize, u32)>,
     /// SHOW.
     pub shows: bool,
+    /// Of the latest catalogue after which it was planned like this.
+    version: AtomicU64,
+}
+
+impl Shape {
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// It was planned again after a later catalogue. Where that made the same of it, it need not be done once more.
+    pub fn again(&self, again: &Shape) {
+        if again.work == self.work {
+            self.version.store(again.version(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a look at the schemas may make another plan of it: it names something that is not known, or that shards
+    /// differ about.
+    pub fn may_be_outdated(&self) -> bool {
+        match &self.work {
+            Ok(Work::Plan(plan)) => plan.must_fail,
+            Ok(Work::Command | Work::Empty) => false,
+            Err(refusal) => matches!(
+                refusal.number,
+                Number::TableMissing | Number::RelationDiffers | Number::SettingsDiffer
+            ),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +124,7 @@ pub struct Plans {
     texts: Mutex<Cache<Arc<Prepared>>>,
     /// By the text without its literals; the latest first.
     templates: Mutex<Cache<Arc<[Template]>>>,
+    version: AtomicU64,
 }
 
 impl Plans {
@@ -133,13 +163,15 @@ impl Plans {
             description: OnceLock::new(),
             declared,
             shows: matches!(verb(text), Verb::Show { .. }),
+            version: AtomicU64::new(knowledge.catalog.version()),
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),
             server_tail.into(),
             shape,
         ));
-        keep(&self.texts, tail, Arc::clone(&prepared), metrics);
+        let version = knowledge.catalog.version();
+        self.keep(&self.texts, tail, Arc::clone(&prepared), version, metrics);
         prepared
     }
 
@@ -147,6 +179,34 @@ impl Plans {
     pub fn forget(&self) {
         *lock(&self.texts) = Cache::default();
         *lock(&self.templates) = Cache::default();
+    }
+
+    /// The version of the catalogue that is in force.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// There is another catalogue: everything is forgotten, and what is being planned after the old one is not kept.
+    pub fn renew(&self, version: u64) {
+        self.version.store(version, Ordering::Release);
+        self.forget();
+    }
+
+    /// Keeps it, unless the catalogue of this version has been replaced: who replaces it forgets all under this lock,
+    /// behind the change of the version.
+    fn keep<V: Clone>(
+        &self,
+        cache: &Mutex<Cache<V>>,
+        key: &[u8],
+        value: V,
+        version: u64,
+        metrics: &DatabaseMetrics,
+    ) {
+        let mut cache = lock(cache);
+        if self.version() == version {
+            cache.keep(key.into(), value);
+            metrics.plan_evictions.add(cache.take_evicted() as u64);
+        }
     }
 
     fn instance(&self, literals: &Stripped<'_>, placement: &Placement) -> Option<Plan> {
@@ -197,7 +257,13 @@ impl Plans {
             let known = lock(&self.templates).find(literals.key());
             let known = known.iter().flat_map(|known| known.iter().cloned());
             let variants = std::iter::once(template).chain(known).take(VARIANTS_MAX);
-            keep(&self.templates, literals.key(), variants.collect(), metrics);
+            self.keep(
+                &self.templates,
+                literals.key(),
+                variants.collect(),
+                knowledge.catalog.version(),
+                metrics,
+            );
         }
         Ok(plan)
     }
@@ -206,12 +272,6 @@ impl Plans {
 fn lock<V>(cache: &Mutex<Cache<V>>) -> MutexGuard<'_, Cache<V>> {
     // What is kept here is whole between any two statements.
     cache.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn keep<V: Clone>(cache: &Mutex<Cache<V>>, key: &[u8], value: V, metrics: &DatabaseMetrics) {
-    let mut cache = lock(cache);
-    cache.keep(key.into(), value);
-    metrics.plan_evictions.add(cache.take_evicted() as u64);
 }
 
 /// Takes the types with OIDs of users out of a Parse message's tail.

@@ -1,9 +1,9 @@
 //! Query messages: one statement each.
 
-use super::AUTHORITATIVE;
 use super::extended::{shape, work};
 use super::plans::Work;
 use super::standing::Place;
+use super::{AUTHORITATIVE, drift};
 use crate::backend::replies::Expect;
 use crate::frontend::session::Session;
 use crate::frontend::transaction::Transaction;
@@ -43,6 +43,11 @@ impl Session {
                 return Err(Refusal::new(Number::ManyStatements).into());
             }
             return self.forward_query(frame, AUTHORITATIVE, Effect::Read).await;
+        }
+        if let Some(answer) = drift::shown(text, &self.database) {
+            self.client.outbox().extend_from_slice(&answer);
+            self.ready();
+            return Ok(());
         }
         if let Some(plan) = self.database.plan_like(text)? {
             return self.run_simple(frame, &plan, false).await;

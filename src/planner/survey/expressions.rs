@@ -1,5 +1,6 @@
 //! Expressions: what their names, calls and casts mean for a plan, and what their conjuncts prove.
 
+use super::queries::values_of;
 use super::{Narrowed, Survey, Surveyed};
 use crate::placement::KeyValue;
 use crate::planner::functions::{self, Class};
@@ -114,7 +115,7 @@ impl Survey<'_> {
 
     fn column(&mut self, parts: &[String], scope: Option<&Scope<'_>>) {
         match scope.map_or(Meaning::Unknown, |scope| scope.meaning(parts)) {
-            Meaning::Key { .. } | Meaning::Column => {}
+            Meaning::Key { .. } | Meaning::Values(_) | Meaning::Column => {}
             Meaning::Row | Meaning::System => {
                 self.facts.reads_server = true;
                 self.facts.obstacle(Number::RowOverShards, parts.join("."));
@@ -140,6 +141,7 @@ impl Survey<'_> {
     fn call(&mut self, call: &Call, scope: Option<&Scope<'_>>) -> Surveyed<()> {
         let nature = functions::classify(self.knowledge.catalog, call);
         let facts = &mut self.facts;
+        facts.writes |= nature.writes;
         match nature.class {
             Class::Immutable | Class::Anywhere => {}
             Class::Reads => facts.reads_server = true,
@@ -240,7 +242,10 @@ impl Survey<'_> {
             (None, Some(key)) => (key, left),
             (Some(_), Some(_)) | (None, None) => return None,
         };
-        Some((key, self.constant(key.0, value)?))
+        match values_of(value, scope) {
+            Some(values) => Some((key, self.constants(key.0, &values)?)),
+            None => Some((key, self.constant(key.0, value)?)),
+        }
     }
 
     /// A key that every branch leaves a choice of has one of all these values.

@@ -1,8 +1,9 @@
 //! Queries and their levels: WITH, bodies, locks, and what a subquery offers to the level around it.
 
 use super::{Cte, Met, Narrowed, Survey, Surveyed};
+use crate::planner::proof::is_constant;
 use crate::planner::refusal::{Number, Refusal};
-use crate::planner::scope::{KeyOf, Meaning, Names, Output, Outputs, Scope};
+use crate::planner::scope::{KeyOf, Meaning, Names, Output, Outputs, Scope, Values};
 use crate::sql::statement::{Body, Expr, Item, Literal, Lock, Query, Select};
 
 impl Survey<'_> {
@@ -60,7 +61,7 @@ impl Survey<'_> {
             Body::Values(rows) => {
                 self.exprs(rows.iter().flatten(), outer)?;
                 self.exprs(&query.order_by, outer)?;
-                Ok(Outputs::open())
+                Ok(values_outputs(rows))
             }
             Body::SetOperation(branches) => {
                 self.facts
@@ -208,6 +209,7 @@ pub(super) fn item_outputs(items: &[Item], scope: &Scope<'_>) -> Outputs {
             expr => outputs.columns.push(Output {
                 name: output_name(item),
                 key: own_key(expr, scope),
+                values: values_of(expr, scope),
             }),
         }
     }
@@ -216,6 +218,51 @@ pub(super) fn item_outputs(items: &[Item], scope: &Scope<'_>) -> Outputs {
         outputs.columns.clear();
     }
     outputs
+}
+
+/// Values of VALUES that are remembered.
+const VALUES_MAX: usize = 10_000;
+
+/// The columns of VALUES.
+fn values_outputs(rows: &[Vec<Expr>]) -> Outputs {
+    let width = rows.first().map_or(0, Vec::len);
+    let known = rows.iter().all(|row| row.len() == width) && width * rows.len() <= VALUES_MAX;
+    let columns = (0..width).map(|column| {
+        let values = rows
+            .iter()
+            .map(|row| row.get(column).filter(|value| is_constant(value)));
+        let values = values.collect::<Option<Vec<&Expr>>>();
+        Output {
+            name: Some(format!("column{}", column + 1)),
+            key: None,
+            values: values
+                .filter(|_| known)
+                .map(|values| values.into_iter().cloned().collect()),
+        }
+    });
+    Outputs {
+        columns: columns.collect(),
+        ..Outputs::default()
+    }
+}
+
+/// What an expression can be, where only constants are possible.
+pub(super) fn values_of(expr: &Expr, scope: &Scope<'_>) -> Option<Values> {
+    match expr {
+        _ if is_constant(expr) => Some([expr.clone()].into()),
+        Expr::Column(parts) => match scope.meaning(parts) {
+            Meaning::Values(values) => Some(values),
+            _ => None,
+        },
+        Expr::Cast { inner, to } => {
+            let cast = |value: &Expr| Expr::Cast {
+                inner: Box::new(value.clone()),
+                to: to.clone(),
+            };
+            Some(values_of(inner, scope)?.iter().map(cast).collect())
+        }
+        _ => None,
+    }
 }
 
 /// FOR UPDATE and its kin on a copy that is on every shard.

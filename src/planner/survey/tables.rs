@@ -36,7 +36,15 @@ impl Survey<'_> {
     }
 
     fn relation_outputs(&mut self, table: &Table) -> Surveyed<(Outputs, Option<Arc<str>>)> {
-        let Some(relation) = self.resolve(table)? else {
+        let found = self.meaning(table);
+        if let Resolved::Relation(relation) = &found
+            && relation.kind == Kind::View
+        {
+            self.check_unbroken(relation)?;
+            let outputs = self.view(relation)?;
+            return Ok((outputs, Some(Arc::clone(&relation.schema))));
+        }
+        let Some(relation) = self.relation_of(found, table)? else {
             return Ok((Outputs::open(), None));
         };
         let node = self.occurrence(&relation)?;
@@ -47,9 +55,31 @@ impl Survey<'_> {
 
     /// The relation that a name means; `None` for a system catalogue and for a name that means nothing.
     pub(super) fn resolve(&mut self, table: &Table) -> Surveyed<Option<Arc<Relation>>> {
-        let catalog = self.knowledge.catalog;
-        match catalog.resolve(table.schema.as_deref(), &table.name) {
+        self.relation_of(self.meaning(table), table)
+    }
+
+    /// In a view, what has no schema is of `pg_catalog`, whatever the search path.
+    fn meaning(&self, table: &Table) -> Resolved {
+        let schema = table.schema.as_deref();
+        let schema = schema.or((self.views > 0).then_some("pg_catalog"));
+        self.knowledge.catalog.resolve(schema, &table.name)
+    }
+
+    /// Shards differ about a relation: what is planned for one may be wrong on another.
+    fn check_unbroken(&self, relation: &Relation) -> Surveyed<()> {
+        match self.knowledge.catalog.broken(relation) {
+            None => Ok(()),
+            Some(why) => {
+                let about = format!("{}: {why}", relation.full_name());
+                Err(Refusal::about(Number::RelationDiffers, about))
+            }
+        }
+    }
+
+    fn relation_of(&mut self, found: Resolved, table: &Table) -> Surveyed<Option<Arc<Relation>>> {
+        match found {
             Resolved::Relation(relation) => {
+                self.check_unbroken(&relation)?;
                 check_kind(&relation)?;
                 Ok(Some(relation))
             }
@@ -74,6 +104,12 @@ impl Survey<'_> {
 
     /// Notes one occurrence of a table; it is a node where it is sharded.
     pub(super) fn occurrence(&mut self, relation: &Arc<Relation>) -> Surveyed<Option<Node>> {
+        let differ = self.knowledge.catalog.settings_differ();
+        if let (Standing::Sharded(_) | Standing::Single(_), Some(why)) =
+            (&relation.standing, differ)
+        {
+            return Err(Refusal::about(Number::SettingsDiffer, why));
+        }
         match &relation.standing {
             Standing::Sharded(_) => self.node(relation).map(Some),
             Standing::Reference => {
@@ -131,12 +167,12 @@ impl Survey<'_> {
 fn check_kind(relation: &Relation) -> Surveyed<()> {
     let number = match relation.kind {
         Kind::View => Number::View,
-        Kind::Partitioned => Number::Partitioned,
+        Kind::Partitioned if relation.inherits => Number::Partitioned,
         Kind::Foreign => Number::ForeignTable,
         Kind::MaterializedView | Kind::Sequence | Kind::Other => Number::NoTable,
         Kind::Table if relation.inherits => Number::Inheritance,
-        Kind::Table if relation.row_security => Number::RowSecurity,
-        Kind::Table => return Ok(()),
+        Kind::Table | Kind::Partitioned if relation.row_security => Number::RowSecurity,
+        Kind::Table | Kind::Partitioned => return Ok(()),
     };
     Err(Refusal::about(number, relation.full_name()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::queries::{item_outputs, own_key};
+use super::queries::{item_outputs, own_key, values_of};
 use super::{Narrowed, Survey, Surveyed};
 use crate::catalog::{ColumnDefault, Key, Relation, Resolved, Standing};
 use crate::planner::Assigned;
@@ -130,7 +130,7 @@ impl Survey<'_> {
             if own_key(value, scope).is_some_and(|value| value.node == node) {
                 continue;
             }
-            let values = stored_values(value, key).map_err(|_| refusal())?;
+            let values = written_values(value, scope, target, key).map_err(|_| refusal())?;
             let written = self.node(&target.relation)?;
             self.facts.proof.holds(written, values);
             self.facts.apart.get_or_insert_with(refusal);
@@ -208,7 +208,7 @@ impl Survey<'_> {
             let stored = self.stores_key_of(from.node, target, written);
             return stored.ok_or_else(|| Refusal::about(Number::KeyNotConstant, &key.column));
         }
-        let values = stored_values(value, key)?;
+        let values = written_values(value, scope, target, key)?;
         self.facts.proof.holds(written, values);
         Ok(())
     }
@@ -310,14 +310,13 @@ impl Survey<'_> {
         place: usize,
     ) -> Option<()> {
         let (node, key) = (target.node?, target.relation.key()?);
-        if let Some(value) = selected(query, place) {
-            let values = stored_values(value, key).ok();
-            if let Some(values) = values {
-                self.facts.proof.holds(node, values);
-                return Some(());
-            }
+        let output = outputs.columns.get(place)?;
+        if let Some(values) = &output.values {
+            let values = one_of(values, selected(query, place), target, key).ok()?;
+            self.facts.proof.holds(node, values);
+            return Some(());
         }
-        let from = outputs.columns.get(place)?.key?;
+        let from = output.key?;
         self.stores_key_of(from.node, target, node)
     }
 
@@ -423,22 +422,22 @@ fn is_counted(relation: &Relation, column: &str) -> bool {
     relation.key().is_some() && default == Some(ColumnDefault::Sequence)
 }
 
-/// The expression of a query's output column, where the query is one level that lists its columns.
-fn selected(query: &Query, place: usize) -> Option<&Expr> {
+/// Whether a query's output column is written as a constant, so that it is never anything else.
+fn selected(query: &Query, place: usize) -> bool {
     let Body::Select(select) = &query.body else {
-        return None;
+        return false;
     };
-    let listed = select.items.get(..=place)?;
-    let is_star = |item: &Item| {
-        matches!(
+    let listed = select.items.get(..=place).unwrap_or_default();
+    let is_plain = |item: &Item| {
+        !matches!(
             item.expr,
             Expr::Wildcard(_) | Expr::Field { name: None, .. }
         )
     };
-    if listed.iter().any(is_star) {
-        return None;
-    }
-    listed.last().map(|item| &item.expr)
+    listed.iter().all(is_plain)
+        && listed
+            .last()
+            .is_some_and(|item| proof::is_constant(&item.expr))
 }
 
 /// Where INSERT, with these columns in its list, takes a column's value from; `None` where it gives none.
@@ -459,6 +458,29 @@ fn given<'e>(
 ) -> Option<&'e Expr> {
     row.get(place_of(columns, relation, column)?)
         .filter(|value| !matches!(value, Expr::Default))
+}
+
+/// The values that a new key can have, where they are constants.
+fn written_values(
+    value: &Expr,
+    scope: &Scope<'_>,
+    target: &Target,
+    key: &Key,
+) -> Surveyed<Vec<Given>> {
+    match values_of(value, scope) {
+        Some(values) => one_of(&values, proof::is_constant(value), target, key),
+        None => stored_values(value, key),
+    }
+}
+
+/// `always`: it is one of these; an outer join may leave it NULL otherwise, which the column has to refuse then.
+fn one_of(values: &[Expr], always: bool, target: &Target, key: &Key) -> Surveyed<Vec<Given>> {
+    let column = target.relation.column(&key.column);
+    if !always && !column.is_some_and(|column| column.not_null) {
+        return Err(Refusal::about(Number::KeyNotConstant, &key.column));
+    }
+    let values = values.iter().map(|value| stored_values(value, key));
+    Ok(values.collect::<Surveyed<Vec<_>>>()?.concat())
 }
 
 /// The value of a new row's key.

@@ -300,7 +300,7 @@ fn a_common_table_expression_proves_outwards_only() {
         ),
         (
             "WITH x AS (SELECT 42 AS k) SELECT * FROM orders, x WHERE customer_id = k",
-            "PGH017",
+            S2,
         ),
         (
             "WITH x AS (SELECT count(*) FROM orders) SELECT * FROM countries",

@@ -13,6 +13,7 @@ mod scatters;
 mod sets;
 mod targets;
 mod templates;
+mod views;
 mod writes;
 
 use std::sync::{Arc, LazyLock};
@@ -53,7 +54,7 @@ fn rows(text: &str) -> Vec<Vec<Vec<Option<String>>>> {
         }
         let values = line
             .split('\t')
-            .map(|value| (value != "\\N").then(|| value.to_owned()));
+            .map(|value| (value != "\\N").then(|| value.replace("\\n", "\n")));
         answers.last_mut().unwrap().push(values.collect());
     }
     answers

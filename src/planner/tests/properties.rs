@@ -187,7 +187,7 @@ fn the_largest_texts_are_planned_in_bounded_time() {
 }
 
 /// Texts as deep as they say.
-fn deep(n: usize) -> Vec<(&'static str, String)> {
+pub(super) fn deep(n: usize) -> Vec<(&'static str, String)> {
     vec![
         (
             "derived",

@@ -1,6 +1,10 @@
 //! What runs on every shard, and what would be wrong there.
 
-use super::{EVERY, check};
+use super::{ANY, CATALOG, EVERY, PLACEMENT, RULES, S2, check, rows, rules};
+use crate::catalog::Catalog;
+use crate::names::{ShardName, TableName};
+use crate::planner::{Effect, Knowledge, explain, plan};
+use crate::sql::understand;
 
 #[test]
 fn a_plain_projection_runs_on_every_shard() {
@@ -197,4 +201,49 @@ fn joins_whose_rows_need_not_meet_do_not() {
             EVERY,
         ),
     ]);
+}
+
+#[test]
+fn a_function_that_the_file_vouches_for_runs_on_any_shard() {
+    let mut rules = rules(RULES);
+    for name in ["order_count", "touch"] {
+        rules.shard_safe.insert(TableName {
+            schema: None,
+            name: name.into(),
+        });
+    }
+    let catalog = Catalog::from_rows(&rows(CATALOG), rules).unwrap();
+    let knowledge = Knowledge {
+        catalog: &catalog,
+        placement: &PLACEMENT,
+    };
+    let shards = ["s0", "s1", "s2", "s3"].map(ShardName::from);
+    for (sql, said, effect) in [
+        ("SELECT order_count() FROM orders", EVERY, Effect::Read),
+        ("SELECT order_count()", ANY, Effect::Read),
+        // a volatile one may write
+        ("SELECT touch()", ANY, Effect::Write),
+        (
+            "SELECT touch() FROM orders WHERE customer_id = 42",
+            S2,
+            Effect::Write,
+        ),
+        ("SELECT touch() FROM orders", "PGH013", Effect::Write),
+        (
+            "SELECT public.order_count() FROM orders",
+            EVERY,
+            Effect::Read,
+        ),
+    ] {
+        match plan(&understand(sql).unwrap(), &knowledge) {
+            Ok(plan) => {
+                assert_eq!(
+                    (explain(&plan, &shards).as_str(), plan.effect),
+                    (said, effect),
+                    "{sql}"
+                );
+            }
+            Err(refusal) => assert_eq!(refusal.number.to_string(), said, "{sql}"),
+        }
+    }
 }

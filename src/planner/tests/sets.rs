@@ -561,3 +561,82 @@ fn merge_runs_where_its_source_and_its_rows_are() {
         "PGH031",
     )]);
 }
+
+#[test]
+fn a_column_of_constants_is_a_choice_of_values() {
+    check(&[
+        (
+            "SELECT o.* FROM orders o JOIN (VALUES (42, 'a'), (42, 'b')) v (c, n) ON o.customer_id = v.c",
+            S2,
+        ),
+        (
+            "UPDATE orders o SET note = v.n FROM (VALUES (42, 1, 'a'), (42, 2, 'b')) v (c, o, n) \
+             WHERE o.customer_id = v.c AND o.order_id = v.o",
+            S2,
+        ),
+        (
+            "UPDATE orders o SET note = v.n FROM (VALUES (42, 1, 'a'), (1, 2, 'b')) v (c, o, n) \
+             WHERE o.customer_id = v.c AND o.order_id = v.o",
+            "PGH080",
+        ),
+        (
+            "SELECT * FROM orders o, (SELECT 42 AS c) x WHERE o.customer_id = x.c",
+            S2,
+        ),
+        (
+            "WITH v AS (SELECT 42 AS c) SELECT o.* FROM orders o JOIN v ON v.c = o.customer_id",
+            S2,
+        ),
+        (
+            "SELECT * FROM orders o, (VALUES (42), (NULL)) v WHERE o.customer_id = v.column1",
+            S2,
+        ),
+        // as SQLAlchemy inserts many rows
+        (
+            "INSERT INTO orders (customer_id, order_id) SELECT p0::BIGINT, p1::BIGINT FROM \
+             (VALUES (42::BIGINT, 1::BIGINT, 0), (42::BIGINT, 2::BIGINT, 1)) AS imp_sen (p0, p1, sen_counter) \
+             ORDER BY sen_counter RETURNING orders.order_id",
+            S2,
+        ),
+        (
+            "INSERT INTO orders (customer_id, order_id) SELECT p0::BIGINT, p1::BIGINT FROM \
+             (VALUES ($1::BIGINT, $2::BIGINT, 0), ($3::BIGINT, $4::BIGINT, 1)) AS imp_sen (p0, p1, sen_counter)",
+            "one shard, by $1, $3",
+        ),
+        (
+            "INSERT INTO orders (customer_id, order_id) SELECT p0, p1 FROM (VALUES (42, 1), (1, 2)) v (p0, p1)",
+            "PGH025",
+        ),
+        (
+            "INSERT INTO orders (customer_id, order_id) VALUES (42, 1) ON CONFLICT DO NOTHING RETURNING *",
+            S2,
+        ),
+        (
+            "MERGE INTO orders o USING (VALUES (42, 1, 'a')) v (c, n, t) ON o.customer_id = v.c AND o.order_id = v.n \
+             WHEN MATCHED THEN UPDATE SET note = v.t \
+             WHEN NOT MATCHED THEN INSERT (customer_id, order_id, note) VALUES (v.c, v.n, v.t)",
+            S2,
+        ),
+        // not constants of the key's type
+        (
+            "SELECT o.* FROM orders o JOIN (VALUES (42), (42.5)) v (c) ON o.customer_id = v.c",
+            "PGH016",
+        ),
+        (
+            "SELECT o.* FROM orders o JOIN (VALUES (42), (random())) v (c) ON o.customer_id = v.c",
+            "PGH016",
+        ),
+        (
+            "SELECT o.* FROM orders o JOIN (VALUES (42) UNION VALUES (1)) v (c) ON o.customer_id = v.c",
+            "PGH010",
+        ),
+        (
+            "SELECT o.* FROM (VALUES (42)) v (c) LEFT JOIN orders o ON o.customer_id = v.c",
+            S2,
+        ),
+        (
+            "SELECT o.* FROM orders o LEFT JOIN (VALUES (42)) v (c) ON o.customer_id = v.c",
+            "PGH016",
+        ),
+    ]);
+}

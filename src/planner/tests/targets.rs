@@ -1,8 +1,10 @@
 //! What is left to decide when parameters are bound.
 
 use super::{PLACEMENT, planned};
-use crate::placement::KeyValue;
-use crate::planner::{Bound, Number, Parameters, Target};
+use crate::placement::{KeyType, KeyValue};
+use crate::planner::proof::Constant;
+use crate::planner::target::{Found, resolve};
+use crate::planner::{Assigned, Bound, Number, Parameters, Target};
 
 struct One<'a>(Bound<'a>);
 
@@ -118,4 +120,75 @@ fn a_plan_without_parameters_needs_none() {
     assert_eq!(without("SELECT * FROM orders"), Target::Every);
     assert_eq!(without("SELECT * FROM pg_class"), Target::Authoritative);
     assert_eq!(without(READ), Target::Authoritative);
+}
+
+#[test]
+fn the_elements_of_a_bound_array_name_their_shards() {
+    const INT8_ARRAY: u32 = 1016;
+    const TEXT_ARRAY: u32 = 1009;
+    let any = "SELECT * FROM orders WHERE customer_id = ANY ($1)";
+    let shard = |key| PLACEMENT.shard(&KeyValue::Int(key));
+    let one = Ok(Target::One(shard(42)));
+    let both = Ok(Target::Some([shard(1), shard(42)].into()));
+    assert_eq!(target(any, text(b"{42}", INT8_ARRAY)), one);
+    assert_eq!(target(any, text(b"{42, 1,42}", INT8_ARRAY)), both);
+    assert_eq!(target(any, text(b"{NULL,42}", INT8_ARRAY)), one);
+    for empty in [
+        text(b"{}", INT8_ARRAY),
+        text(b"{NULL}", INT8_ARRAY),
+        null(INT8_ARRAY),
+    ] {
+        assert_eq!(target(any, empty), Ok(Target::Any));
+    }
+    let int = |value: i32| value.to_be_bytes();
+    let array = [
+        &[int(1), int(0), int(20), int(2), int(1), int(8)].concat()[..],
+        &42i64.to_be_bytes(),
+        &int(8),
+        &1i64.to_be_bytes(),
+    ]
+    .concat();
+    assert_eq!(target(any, binary(&array, INT8_ARRAY)), both);
+    // an element that is no integer is an error of PostgreSQL's; what is not understood goes nowhere
+    assert_eq!(
+        target(any, text(b"{42,x}", INT8_ARRAY)),
+        Ok(Target::Authoritative)
+    );
+    for bad in [
+        text(b"[2:2]={42}", INT8_ARRAY),
+        text(b"{42", INT8_ARRAY),
+        text(b"{42}", TEXT_ARRAY),
+    ] {
+        assert_eq!(target(any, bad), Err(Number::ParameterType));
+    }
+    // a write stays on one shard
+    let update = "UPDATE orders SET note = 'x' WHERE customer_id = ANY ($1)";
+    assert_eq!(target(update, text(b"{42,42}", INT8_ARRAY)), one);
+    assert_eq!(
+        target(update, text(b"{42,1}", INT8_ARRAY)),
+        Err(Number::WriteOverShards)
+    );
+}
+
+#[test]
+fn a_char_key_is_compared_and_stored_without_its_blanks() {
+    let found = |bound: Bound<'_>, assigned: Option<Assigned>| {
+        let constant = Constant::Parameter {
+            index: 0,
+            key_type: KeyType::Bpchar,
+            assigned,
+        };
+        let mut values = Vec::new();
+        let mut add = |value: &KeyValue| values.push(value.clone());
+        assert_eq!(resolve(&constant, &One(bound), &mut add), Ok(Found::Values));
+        values
+    };
+    let value = |text: &str| vec![KeyValue::Text(text.as_bytes().to_vec())];
+    let stored = Some(Assigned {
+        characters_max: None,
+    });
+    assert_eq!(found(text(b"a  ", BPCHAR), None), value("a"));
+    // as a text it equals no char
+    assert_eq!(found(text(b"a  ", VARCHAR), None), value("a  "));
+    assert_eq!(found(text(b"a  ", VARCHAR), stored), value("a"));
 }

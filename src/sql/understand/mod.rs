@@ -45,6 +45,15 @@ type Understood<T> = Result<T, Unparsed>;
 
 /// Parses one statement (without its semicolon; one at the end is taken).
 pub fn understand(text: &str) -> Understood<Statement> {
+    read(text, true)
+}
+
+/// The same for a text that is always used as it is, such as a view's: its literals have no slots.
+pub fn understand_fixed(text: &str) -> Understood<Statement> {
+    read(text, false)
+}
+
+fn read(text: &str, has_slots: bool) -> Understood<Statement> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Unparsed::TooLong {
             max: TEXT_BYTES_MAX,
@@ -69,7 +78,7 @@ pub fn understand(text: &str) -> Understood<Statement> {
     };
     let converter = Converter {
         escapes: ours.escapes,
-        slots,
+        slots: if has_slots { slots } else { Vec::new() },
         shown: RefCell::default(),
     };
     let query = statement_query(&converter, &statement)?;
