@@ -7,9 +7,11 @@ SOAK_SECONDS ?= 120
 BENCH_ROUNDS ?= 7
 BENCH_SECONDS ?= 2
 BENCH_OPTIONS ?=
+ORACLE := target/oracle
+ORACLE_SOURCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test drivers bench soak fuzz lint doc build clean
+.PHONY: help demo test drivers bench soak fuzz oracle lint doc build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +61,13 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS (60) seconds
 	@for target in $$(cd fuzz/fuzz_targets && ls *.rs | sed 's/\.rs$$//'); do \
 		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
+
+# The tool and the tests that it reads stay below target/; what is kept is the page.
+oracle: ## Asks PostgreSQL's own parser about its regression tests, for tests/data/oracle.txt (needs the network)
+	@sh .ci/need python
+	@test -x $(ORACLE)/venv/bin/python || python3 -m venv $(ORACLE)/venv
+	@$(ORACLE)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
+	@$(ORACLE)/venv/bin/python tests/oracle/collect.py $(if $(ORACLE_SOURCE),--source $(ORACLE_SOURCE))
 
 build: ## The release build, target/release/pgherd
 	@sh .ci/need cargo cc

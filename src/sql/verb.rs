@@ -402,7 +402,15 @@ fn prepare(mut rest: Words<'_>) -> Option<Verb<'_>> {
 
 fn set(mut rest: Words<'_>) -> Option<Verb<'_>> {
     let local = rest.accept_before_name("local");
-    let session = !local && rest.accept_before_name("session");
+    let mut session = !local && rest.accept_before_name("session");
+    // LOCAL and SESSION may stand before SESSION AUTHORIZATION and SESSION CHARACTERISTICS as well
+    let mut tail = rest.clone();
+    if (local || session) && tail.accept("session") {
+        let forms = ["authorization", "characteristics"];
+        if forms.iter().any(|form| tail.clone().accept(form)) {
+            (rest, session) = (tail, true);
+        }
+    }
     if rest.accept_before_name("transaction") {
         if session {
             return Some(Verb::SetSession {

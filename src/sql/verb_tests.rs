@@ -339,6 +339,18 @@ fn a_set_that_ends_with_the_transaction_is_told_from_one_that_stays() {
         },
     );
     check(
+        "SET SESSION SESSION AUTHORIZATION x",
+        Verb::SetSession {
+            name: name("session_authorization"),
+        },
+    );
+    check(
+        "SET LOCAL SESSION AUTHORIZATION x",
+        Verb::SetLocal {
+            name: name("session_authorization"),
+        },
+    );
+    check(
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         Verb::SetSession {
             name: name("session_characteristics"),

@@ -1,8 +1,8 @@
 //! Two lexers must see one text the same way: ours, written after PostgreSQL's, and the parser's.
 //!
-//! Compared are the words, names, strings, numbers and parameters in order, and the symbols between them as bytes
-//! (which pairs of symbols make one operator is left to each). Where they differ nobody knows what the statement
-//! says, and it is refused.
+//! Compared are the words, names, strings, numbers and parameters in order, and the operators between them as bytes
+//! that belong together (`a =@ b` and `a == b` are operators of somebody's own, not `=`). Where they differ nobody knows
+//! what the statement says, and it is refused.
 
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
@@ -14,10 +14,19 @@ use crate::sql::slots;
 
 /// What our scanner found in a text.
 pub(super) struct Ours<'a> {
-    tokens: Vec<(Kind, &'a str)>,
+    tokens: Vec<Piece<'a>>,
     /// Whether an `E''` or `U&''` string has a backslash in it.
     pub escapes: bool,
     pub parameters: u16,
+}
+
+/// A token, or one byte of an operator.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    kind: Kind,
+    text: &'a str,
+    /// Of the same operator as the piece before it.
+    goes_on: bool,
 }
 
 impl<'a> Ours<'a> {
@@ -29,6 +38,7 @@ impl<'a> Ours<'a> {
         };
         let mut links = 0;
         let mut depth = Depth::new();
+        let mut operators = Operators::default();
         for token in scan::tokens(text.as_bytes(), true) {
             let start = token.span.start;
             let Some(piece) = text.get(token.span) else {
@@ -45,8 +55,14 @@ impl<'a> Ours<'a> {
                 Kind::Parameter => ours.parameters = ours.parameters.max(parameter(piece)?),
                 _ => {}
             }
-            ours.tokens.push((token.kind, piece));
+            operators.take(token.kind, start, &mut ours.tokens);
+            ours.tokens.push(Piece {
+                kind: token.kind,
+                text: piece,
+                goes_on: false,
+            });
         }
+        operators.end(&mut ours.tokens);
         Ok(ours)
     }
 
@@ -57,29 +73,22 @@ impl<'a> Ours<'a> {
         for TokenWithSpan { token, span } in parsed {
             match token {
                 Token::Whitespace(_) | Token::EOF => {}
-                // PostgreSQL's `!=` is its `<>`, to the parser too
-                Token::Neq => {
-                    let pair = (
-                        ours.next().map(|token| token.0),
-                        ours.next().map(|token| token.0),
-                    );
-                    let spelt = |first, second| {
-                        pair == (Some(Kind::Symbol(first)), Some(Kind::Symbol(second)))
+                // an operator of somebody's own, which the parser takes for `=`
+                Token::DoubleEq => return disagreement(),
+                other if is_symbol(other) => {
+                    // PostgreSQL's `!=` is its `<>`, to the parser too
+                    let spellings: &[&str] = match other {
+                        Token::Neq => &["<>", "!="],
+                        other => &[&other.to_string()],
                     };
-                    if !spelt(b'<', b'>') && !spelt(b'!', b'=') {
+                    let length = spellings.first().map_or(0, |spelling| spelling.len());
+                    let pieces: Vec<Piece> = ours.by_ref().take(length).collect();
+                    if !spellings.iter().any(|spelling| is_spelt(&pieces, spelling)) {
                         return disagreement();
                     }
                 }
-                other if is_symbol(other) => {
-                    for byte in other.to_string().bytes() {
-                        if !matches!(ours.next(), Some((Kind::Symbol(symbol), _)) if symbol == byte)
-                        {
-                            return disagreement();
-                        }
-                    }
-                }
                 other => {
-                    let Some((kind, text)) = ours.next() else {
+                    let Some(Piece { kind, text, .. }) = ours.next() else {
                         return disagreement();
                     };
                     if !is_same(other, kind, text) {
@@ -97,6 +106,57 @@ impl<'a> Ours<'a> {
             Ok(slots)
         }
     }
+}
+
+/// Whether these bytes are a whole operator, or a symbol that is part of none.
+fn is_spelt(pieces: &[Piece], spelling: &str) -> bool {
+    let mut before = None;
+    pieces.len() == spelling.len()
+        && pieces.iter().zip(spelling.bytes()).all(|(piece, byte)| {
+            let goes_on = before.replace(byte).is_some_and(is_operator) && is_operator(byte);
+            piece.kind == Kind::Symbol(byte) && piece.goes_on == goes_on
+        })
+}
+
+/// Puts the bytes of operators together, as `scan.l` does.
+#[derive(Default)]
+struct Operators {
+    /// The first piece of the row of symbols that is under way.
+    begin: usize,
+    /// Where the row would go on, in bytes of the text.
+    end: Option<usize>,
+}
+
+impl Operators {
+    /// One more token is about to join the pieces.
+    fn take(&mut self, kind: Kind, start: usize, pieces: &mut [Piece]) {
+        let symbol = matches!(kind, Kind::Symbol(symbol) if is_operator(symbol));
+        if !symbol || self.end != Some(start) {
+            self.end(pieces);
+            self.begin = pieces.len();
+        }
+        self.end = symbol.then_some(start + 1);
+    }
+
+    /// An operator is as long as it can be, but ends with + or - only if it has one of the rarer symbols.
+    fn end(&mut self, pieces: &mut [Piece]) {
+        let Some(row) = pieces.get_mut(self.begin..) else {
+            return;
+        };
+        let is_sign = |piece: &Piece| matches!(piece.kind, Kind::Symbol(b'+' | b'-'));
+        let rare = row.iter().any(
+            |piece| matches!(piece.kind, Kind::Symbol(symbol) if b"~!@#^&|`?%".contains(&symbol)),
+        );
+        let signs = row.iter().rev().take_while(|piece| is_sign(piece)).count();
+        let joined = if rare { row.len() } else { row.len() - signs };
+        for piece in row.iter_mut().take(joined).skip(1) {
+            piece.goes_on = true;
+        }
+    }
+}
+
+fn is_operator(symbol: u8) -> bool {
+    b"+-*/<>=~!@#%^&|`?".contains(&symbol)
 }
 
 fn disagreement<T>() -> Understood<T> {

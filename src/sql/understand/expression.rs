@@ -3,14 +3,14 @@
 //! and `key = 1 AND … OR …` must never pass for a conjunction.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, Expr as Parsed, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
-    InTarget, OrderByExpr, Query, Subscript, UnaryOperator, Value, ValueWithSpan, WindowFrameBound,
-    WindowSpec, WindowType,
+    AccessExpr, BinaryOperator, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr as Parsed,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, Ident, InTarget, OrderByExpr, Query, Subscript, UnaryOperator, Value,
+    ValueWithSpan, WindowFrameBound, WindowSpec, WindowType,
 };
 
-use super::names::{name_of, names, qualified};
-use super::{Converter, Understood, unknown};
+use super::names::{leading, name_of, names as names_of, relation};
+use super::{Converter, Understood, names, unknown};
 use crate::sql::statement::{Call, Expr, Literal, Slotted};
 
 /// How tightly an operator binds, loosest first.
@@ -176,6 +176,10 @@ impl Converter {
                 let operands = vec![self.operand(left, Level::Like)?, self.expr(right)?];
                 Ok((Expr::Operation(operands), level))
             }
+            Parsed::Exists {
+                subquery,
+                negated: true,
+            } => Ok((self.subquery(subquery)?, Level::Not)),
             other => Ok((self.atom(other)?, Level::Postfix)),
         }
     }
@@ -183,8 +187,11 @@ impl Converter {
     /// Everything that has its own delimiters, or binds tighter than any operator.
     fn atom(&self, parsed: &Parsed) -> Understood<Expr> {
         match parsed {
-            Parsed::Identifier(ident) => Ok(identifier(ident)),
+            Parsed::Identifier(ident) => identifier(ident),
             Parsed::CompoundIdentifier(parts) => {
+                if let Some(first) = parts.first() {
+                    leading(first)?;
+                }
                 Ok(Expr::Column(parts.iter().map(name_of).collect()))
             }
             Parsed::Value(value) => self.value(value),
@@ -209,7 +216,8 @@ impl Converter {
                     to: Self::type_of(data_type),
                 })
             }
-            Parsed::Collate { expr, collation: _ } => {
+            Parsed::Collate { expr, collation } => {
+                relation(collation)?;
                 Ok(Expr::Operation(vec![self.operand(expr, Level::Postfix)?]))
             }
             Parsed::AtTimeZone {
@@ -221,7 +229,7 @@ impl Converter {
             Parsed::Subquery(query) => self.subquery(query),
             Parsed::Exists {
                 subquery,
-                negated: _,
+                negated: false,
             } => self.subquery(subquery),
             Parsed::Tuple(members) => Ok(Expr::Row(self.exprs(members)?)),
             Parsed::Array(array) => Ok(Expr::Operation(self.exprs(&array.elem)?)),
@@ -239,7 +247,10 @@ impl Converter {
                 }
                 Ok(Expr::Operation(parts))
             }
-            Parsed::Interval(interval) => Ok(Expr::Operation(vec![self.expr(&interval.value)?])),
+            // before anything but a string it is the name of a column
+            Parsed::Interval(interval) if matches!(*interval.value, Parsed::Value(_)) => {
+                Ok(Expr::Operation(vec![self.expr(&interval.value)?]))
+            }
             Parsed::GroupingSets(sets) | Parsed::Cube(sets) | Parsed::Rollup(sets) => {
                 Ok(Expr::Operation(self.exprs(sets.iter().flatten())?))
             }
@@ -256,26 +267,38 @@ impl Converter {
                 expr,
             } => {
                 // PostgreSQL calls this one `extract` or `date_part`; how stable it is depends on the argument's type
-                return Ok(catalog_call("date_part", vec![self.expr(expr)?]));
+                return Ok(call(
+                    Some("pg_catalog"),
+                    "date_part",
+                    vec![self.expr(expr)?],
+                ));
             }
+            // ordinary functions of PostgreSQL's, which a user's may stand before
             Parsed::Ceil {
                 expr,
-                field: CeilFloorKind::DateTimeField(_),
-            }
-            | Parsed::Floor {
+                field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
+            } => return Ok(call(None, "ceil", vec![self.expr(expr)?])),
+            Parsed::Floor {
                 expr,
-                field: CeilFloorKind::DateTimeField(_),
-            } => vec![self.expr(expr)?],
+                field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
+            } => return Ok(call(None, "floor", vec![self.expr(expr)?])),
             Parsed::Position { expr, r#in } => self.exprs([expr.as_ref(), r#in.as_ref()])?,
             Parsed::Substring {
                 expr,
                 substring_from,
                 substring_for,
-                special: _,
-                shorthand: _,
+                special,
+                shorthand,
             } => {
                 let mut operands = vec![self.expr(expr)?];
                 operands.extend(self.boxed([substring_from, substring_for])?);
+                if *shorthand {
+                    return Ok(call(None, "substr", operands));
+                }
+                // only the one with words inside is surely pg_catalog's
+                if *special || operands.len() == 1 {
+                    return Ok(call(None, "substring", operands));
+                }
                 operands
             }
             Parsed::Trim {
@@ -483,7 +506,10 @@ impl Converter {
         if *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None) {
             return unknown("a function call of another dialect");
         }
-        let (schema, name, quoted) = qualified(name)?;
+        let (schema, name, quoted) = match args {
+            FunctionArguments::None => names::qualified(name)?,
+            _ => names::function(name)?,
+        };
         let mut call = Call {
             schema,
             name,
@@ -516,7 +542,8 @@ impl Converter {
             args,
             clauses,
         } = list;
-        call.aggregates |= duplicate_treatment.is_some();
+        // ALL may stand before the arguments of any function
+        call.aggregates |= matches!(duplicate_treatment, Some(DuplicateTreatment::Distinct));
         for argument in args {
             let argument = match argument {
                 FunctionArg::Unnamed(argument)
@@ -544,7 +571,7 @@ impl Converter {
     pub(super) fn argument(&self, argument: &FunctionArgExpr) -> Understood<Expr> {
         match argument {
             FunctionArgExpr::Expr(expr) => self.expr(expr),
-            FunctionArgExpr::QualifiedWildcard(name) => Ok(Expr::Wildcard(names(name)?)),
+            FunctionArgExpr::QualifiedWildcard(name) => Ok(Expr::Wildcard(names_of(name)?)),
             FunctionArgExpr::Wildcard => Ok(Expr::Wildcard(Vec::new())),
             FunctionArgExpr::WildcardWithOptions(_) => unknown("a wildcard with options"),
         }
@@ -622,9 +649,9 @@ impl Converter {
     }
 }
 
-fn catalog_call(name: &str, arguments: Vec<Expr>) -> Expr {
+fn call(schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Call(Box::new(Call {
-        schema: Some("pg_catalog".to_owned()),
+        schema: schema.map(str::to_owned),
         name: name.to_owned(),
         keyword: false,
         arguments,
@@ -634,25 +661,24 @@ fn catalog_call(name: &str, arguments: Vec<Expr>) -> Expr {
 }
 
 /// A lone name: a column, DEFAULT, or a function that is called without parentheses.
-fn identifier(ident: &Ident) -> Expr {
+fn identifier(ident: &Ident) -> Understood<Expr> {
     let name = name_of(ident);
-    if ident.quote_style.is_some() {
-        return Expr::Column(vec![name]);
+    if ident.quote_style.is_none() {
+        if name == "default" {
+            return Ok(Expr::Default);
+        }
+        if KEYWORD_CALLS.contains(&name.as_str()) {
+            return Ok(Expr::Call(Box::new(Call {
+                schema: None,
+                name,
+                keyword: true,
+                arguments: Vec::new(),
+                aggregates: false,
+                window: false,
+            })));
+        }
     }
-    if name == "default" {
-        return Expr::Default;
-    }
-    if !KEYWORD_CALLS.contains(&name.as_str()) {
-        return Expr::Column(vec![name]);
-    }
-    Expr::Call(Box::new(Call {
-        schema: None,
-        name,
-        keyword: true,
-        arguments: Vec::new(),
-        aggregates: false,
-        window: false,
-    }))
+    Ok(Expr::Column(vec![leading(ident)?]))
 }
 
 /// Where PostgreSQL's grammar puts an operator.

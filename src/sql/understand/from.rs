@@ -6,7 +6,7 @@ use sqlparser::ast::{
     TableWithJoins,
 };
 
-use super::names::{name_of, qualified};
+use super::names::{function, leading, name_of, qualified, relation};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{Alias, Call, Expr, From, Join, JoinKind, On, Table};
 
@@ -88,7 +88,7 @@ impl Converter {
                 with_ordinality: _,
                 alias,
             } => {
-                let (schema, name, _) = qualified(name)?;
+                let (schema, name, _) = function(name)?;
                 self.function_table(schema, name, args, alias.as_ref())
             }
             TableFactor::UNNEST {
@@ -132,13 +132,14 @@ impl Converter {
         if !(with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty()) {
             return unknown("a table with hints");
         }
-        let (schema, name, _) = qualified(name)?;
         if let Some(args) = args {
+            let (schema, name, _) = function(name)?;
             if args.settings.is_some() || sample.is_some() {
                 return unknown("a function with settings");
             }
             return self.function_table(schema, name, &args.args, alias.as_ref());
         }
+        let (schema, name) = relation(name)?;
         let sample = sample
             .as_ref()
             .map(|sample| self.sample(sample))
@@ -241,9 +242,5 @@ pub(super) fn alias_of(parsed: Option<&TableAlias>) -> Understood<Option<Alias>>
 
 /// A word that PostgreSQL reserves is no alias there: the text means something else.
 pub(super) fn alias_name(ident: &Ident) -> Understood<String> {
-    let name = name_of(ident);
-    if ident.quote_style.is_none() && crate::sql::reserved::is_reserved(name.as_bytes()) {
-        return unknown(format!("{name} as an alias"));
-    }
-    Ok(name)
+    leading(ident)
 }

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use sqlparser::ast::Statement as Parsed;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Location, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 pub use depth::STACK_BYTES;
 
@@ -69,6 +69,10 @@ fn read(text: &str, has_slots: bool) -> Understood<Statement> {
         .with_recursion_limit(NESTING_MAX)
         .with_tokens_with_locations(locks::simplify(tokens));
     let mut parsed = parser.parse_statements().map_err(syntax)?;
+    // The parser stops at END, which it takes for that of a block.
+    if parser.peek_token_ref().token != Token::EOF {
+        return unknown("END behind a statement");
+    }
     let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else {
         return Err(Unparsed::NotOne);
     };

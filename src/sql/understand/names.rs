@@ -3,6 +3,7 @@
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use super::{Understood, unknown};
+use crate::sql::reserved::is_reserved;
 use crate::sql::verb::fold;
 
 /// A name as PostgreSQL stores it.
@@ -16,6 +17,51 @@ pub(super) fn name_of(ident: &Ident) -> String {
         return ident.value.get(..end).unwrap_or_default().to_owned();
     }
     String::from_utf8_lossy(&fold(ident.value.as_bytes())).into_owned()
+}
+
+/// The first part of the name of a column or a relation. PostgreSQL takes no reserved word there, so where the parser
+/// does, the text means something else: `SELECT 1 end FROM t`, `SELECT * FROM user`.
+pub(super) fn leading(ident: &Ident) -> Understood<String> {
+    let name = name_of(ident);
+    if ident.quote_style.is_none() && is_reserved(name.as_bytes()) {
+        return unknown(format!("{name} as a name"));
+    }
+    Ok(name)
+}
+
+/// Schema and name of a relation.
+pub(super) fn relation(name: &ObjectName) -> Understood<(Option<String>, String)> {
+    if let Some(ObjectNamePart::Identifier(ident)) = name.0.first() {
+        leading(ident)?;
+    }
+    qualified(name).map(|(schema, name, _)| (schema, name))
+}
+
+/// Reserved words behind which parentheses are a call.
+const CALLED: &[&str] = &[
+    "array",
+    "current_time",
+    "current_timestamp",
+    "current_schema",
+    "left",
+    "localtime",
+    "localtimestamp",
+    "overlaps",
+    "right",
+];
+
+/// Schema and name of a function, and whether the name is in quotes. `LIKE ALL (…)`, `SELECT a like WHERE (…)` and
+/// `(VALUES (1))` call nothing, whatever the parser takes them for.
+pub(super) fn function(name: &ObjectName) -> Understood<(Option<String>, String, bool)> {
+    let (schema, bare, quoted) = qualified(name)?;
+    let plain = !quoted && schema.is_none();
+    if plain && ["trim", "values"].contains(&bare.as_str()) {
+        return unknown(format!("{bare} with parentheses"));
+    }
+    if !(plain && CALLED.contains(&bare.as_str())) {
+        relation(name)?;
+    }
+    Ok((schema, bare, quoted))
 }
 
 /// The parts of a name, each as stored.

@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::from::alias_of;
-use super::names::{name_of, names};
+use super::names::{leading, name_of, names};
 use super::{Converter, Understood, plain, unknown};
 use crate::sql::statement::{Body, Cte, Expr, From, Item, Lock, Query, Select, Table};
 
@@ -322,8 +322,8 @@ fn whole_table(parsed: &ParsedTable) -> Understood<Body> {
         return unknown("TABLE without a name");
     };
     let table = Table {
-        schema: parsed.schema_name.as_ref().map(name_of),
-        name: name_of(name),
+        schema: parsed.schema_name.as_ref().map(leading).transpose()?,
+        name: leading(name)?,
         alias: None,
         sample: None,
     };

@@ -331,3 +331,58 @@ fn deep_and_wide() {
         assert!(understand(&text).is_ok(), "{:?}: {text}", error(&text));
     }
 }
+
+/// Found by PostgreSQL's own parser (`tests/oracle.rs`) among texts that nobody writes: the parser reads them otherwise.
+#[test]
+fn what_postgresql_reads_otherwise_is_refused() {
+    let texts = [
+        "SELECT 1 end FROM t",
+        "SELECT 1 and FROM t",
+        "SELECT a like FROM t",
+        "SELECT a collate FROM t",
+        "SELECT interval FROM t",
+        "SELECT * FROM current_user",
+        "SELECT * FROM user u",
+        "SELECT (VALUES (1))",
+        "SELECT 'foo' ilike where (a)",
+        "SELECT 1 FROM t WHERE id == 1",
+        "SELECT 1 FROM t WHERE id =@ 1",
+        "SELECT 1 FROM t WHERE id !=-1",
+        // the parser's operator, not PostgreSQL's
+        "SELECT 1 FROM t WHERE id >-1",
+        "SELECT 1 FROM t WHERE NOT EXISTS (SELECT 1) = a",
+        "INSERT INTO t VALUES (1) ON CONFLICT (current_date) DO NOTHING",
+    ];
+    for text in texts {
+        assert!(understand(text).is_err(), "{text}");
+    }
+    for text in [
+        "SELECT 1 FROM t WHERE id =-1",
+        "SELECT 1 FROM t WHERE a<-1",
+        "SELECT 1 FROM t WHERE b <=-2",
+        "SELECT 1 FROM t WHERE b *-2 = a/-1",
+        "SELECT 1 FROM t WHERE c @@ d",
+        "SELECT \"end\" FROM \"user\" WHERE t.end = interval '1 day'",
+        "SELECT current_user, left(a, 1), current_timestamp(3), array(SELECT 1)",
+    ] {
+        assert!(understand(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn functions_with_a_syntax_of_their_own_keep_their_names() {
+    for (text, name) in [
+        ("ceil(a)", "ceil"),
+        ("floor(a)", "floor"),
+        ("substr(a, 1)", "substr"),
+        ("substring(a)", "substring"),
+        ("substring(a, 1, 2)", "substring"),
+    ] {
+        let Expr::Call(call) = expr(text) else {
+            panic!("{text}");
+        };
+        assert_eq!((call.schema, call.name.as_str()), (None, name), "{text}");
+    }
+    // The grammar itself says pg_catalog here.
+    assert!(matches!(expr("substring(a from 1)"), Expr::Operation(_)));
+}

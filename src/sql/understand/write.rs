@@ -11,7 +11,7 @@ use sqlparser::ast::{
 };
 
 use super::from::alias_name;
-use super::names::{names, qualified};
+use super::names::{leading, names, relation};
 use super::{Converter, Understood, unknown};
 use crate::sql::statement::{
     Alias, Assignment, Body, Delete, Insert, Merge, MergeAction, MergeClause, OnConflict,
@@ -70,7 +70,7 @@ impl Converter {
         if foreign {
             return unknown("an INSERT of another dialect");
         }
-        let (schema, name, _) = qualified(name)?;
+        let (schema, name) = relation(name)?;
         let alias = match table_alias {
             Some(alias) => Some(Alias {
                 name: alias_name(&alias.alias)?,
@@ -124,13 +124,13 @@ impl Converter {
             return unknown("ON DUPLICATE KEY");
         };
         let target = match conflict_target {
-            Some(ConflictTarget::Columns {
-                columns: _,
-                predicate: Some(predicate),
-            }) => vec![self.expr(predicate)?],
-            Some(ConflictTarget::Columns { .. } | ConflictTarget::OnConstraint(_)) | None => {
-                Vec::new()
+            Some(ConflictTarget::Columns { columns, predicate }) => {
+                for column in columns {
+                    leading(column)?;
+                }
+                self.exprs(predicate)?
             }
+            Some(ConflictTarget::OnConstraint(_)) | None => Vec::new(),
         };
         let (assignments, filter) = match action {
             OnConflictAction::DoNothing => (Vec::new(), None),
