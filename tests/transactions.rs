@@ -425,8 +425,7 @@ fn a_client_that_leaves_leaves_no_transaction_on_any_shard() {
             client.send(&query(
                 "SELECT id FROM customers, countries WHERE code = 'CZ'",
             ));
-            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-            until("it waits", || shop.ask(2, waiting) == "1");
+            until("it waits", || shop.waiting(2) == "1");
         }
         drop(client);
         until("all are rolled back", || {
@@ -714,8 +713,7 @@ fn a_cancel_request_reaches_the_shard_at_work() {
             )
         };
         client.send(&query(&text));
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-        until("it waits", || shop.ask(2, waiting) == "1");
+        until("it waits", || shop.waiting(2) == "1");
         Client::connect(shop.proxy.port).send(&cancel_request(&client.cancel_key));
         fails(&client.reply(), "57014");
         locker.query("ROLLBACK").ok();
