@@ -425,8 +425,7 @@ fn a_client_that_leaves_leaves_no_transaction_on_any_shard() {
             client.send(&query(
                 "SELECT id FROM customers, countries WHERE code = 'CZ'",
             ));
-            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-            until("it waits", || shop.ask(2, waiting) == "1");
+            until("it waits", || shop.waiting(2) == "1");
         }
         drop(client);
         until("all are rolled back", || {
@@ -714,8 +713,7 @@ fn a_cancel_request_reaches_the_shard_at_work() {
             )
         };
         client.send(&query(&text));
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-        until("it waits", || shop.ask(2, waiting) == "1");
+        until("it waits", || shop.waiting(2) == "1");
         Client::connect(shop.proxy.port).send(&cancel_request(&client.cancel_key));
         fails(&client.reply(), "57014");
         locker.query("ROLLBACK").ok();
@@ -782,4 +780,41 @@ fn begin_and_commit_behind_a_write_of_the_same_pipeline_are_refused() {
     );
     assert_eq!(client.reply().sqlstate().as_deref(), Some("22012"));
     assert_eq!(client.reply().lines(), ["old", "old"]);
+}
+
+#[test]
+fn time_outs_hold_for_all_servers_of_a_transaction() {
+    let shop = start_with("silence", "idle_in_transaction_timeout = \"400ms\"");
+    let mut client = shop.client();
+    client.query("BEGIN").ok();
+    client.query(&shop.update(1, "lost")).ok();
+    client.query("SELECT id FROM customers").ok();
+    let last = client.frame();
+    assert_eq!(last.field(b'C').as_deref(), Some("25P03"), "{last:?}");
+    assert!(client.is_closed());
+    shop.all_ends();
+    assert_eq!(shop.name_on(1), "old");
+    let shop = start_with("slow", "query_timeout = \"400ms\"");
+    let mut locker = Client::connect(servers().all()[2].port());
+    locker.login(&[("user", "postgres"), ("database", &shop.name)], "");
+    let one = format!(
+        "SELECT id FROM customers, countries WHERE id = {}",
+        shop.on[2]
+    );
+    let all = "SELECT id FROM customers, countries WHERE code = 'CZ'".to_owned();
+    for (extended, text) in [(false, &one), (true, &one), (false, &all), (true, &all)] {
+        let mut client = shop.client();
+        client.query("BEGIN").ok();
+        client.query(&shop.update(1, "kept")).ok();
+        client.query("SAVEPOINT a").ok();
+        locker.query("BEGIN; LOCK TABLE countries").ok();
+        fails(&say(&mut client, extended, text), "57014");
+        locker.query("ROLLBACK").ok();
+        client.query("ROLLBACK TO a").ok();
+        assert_eq!(client.query(&shop.select(2)).lines(), ["old"]);
+        client.query("COMMIT").ok();
+        assert_eq!(shop.name_on(1), "kept");
+        shop.ask(1, "UPDATE customers SET name = 'old'");
+        shop.all_ends();
+    }
 }

@@ -40,6 +40,13 @@ impl Shop {
         [0, 1, 2].map(|shard| self.ask(shard, text).parse().unwrap())
     }
 
+    /// How many wait for a lock on this shard.
+    pub fn waiting(&self, shard: usize) -> String {
+        let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND wait_event_type = 'Lock'";
+        self.ask(shard, text)
+    }
+
     pub fn all_ends(&self) {
         until("no shard has a transaction", || self.open() == [0, 0, 0]);
     }
