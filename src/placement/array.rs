@@ -37,7 +37,7 @@ impl<'a> Text<'a> {
     }
 
     fn blanks(&mut self) {
-        let is_kept = |byte: &u8| !is_space(byte);
+        let is_kept = |&byte: &u8| !is_space(byte);
         let start = self.rest.iter().position(is_kept);
         self.rest = self
             .rest

@@ -194,18 +194,18 @@ fn negated_sum(digits: &[u8], radix: u32, underscore_first: bool) -> Option<i64>
 }
 
 /// C's `isspace` in the C locale, which is `array_isspace`, too: Rust's ASCII white space and the vertical tab.
-pub(super) fn is_space(byte: &u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
 pub(super) fn trim(text: &[u8]) -> &[u8] {
     let start = text
         .iter()
-        .position(|byte| !is_space(byte))
+        .position(|&byte| !is_space(byte))
         .unwrap_or(text.len());
     let end = text
         .iter()
-        .rposition(|byte| !is_space(byte))
+        .rposition(|&byte| !is_space(byte))
         .map_or(start, |last| last + 1);
     text.get(start..end).unwrap_or_default()
 }

@@ -36,7 +36,7 @@ pub(super) struct Group {
 
 impl Keys {
     /// Values in all.
-    pub fn len(&self) -> usize {
+    pub(super) fn value_count(&self) -> usize {
         self.sets.iter().map(Vec::len).sum()
     }
 

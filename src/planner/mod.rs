@@ -48,7 +48,7 @@ impl Plan {
     #[must_use]
     pub fn is_small(&self) -> bool {
         match &self.route {
-            Route::Keys(keys) => keys.len() <= template::VALUES_MAX,
+            Route::Keys(keys) => keys.value_count() <= template::VALUES_MAX,
             _ => true,
         }
     }

@@ -225,8 +225,8 @@ impl Names {
         let mut pairs = Vec::with_capacity(using.len());
         let mut merged = Vec::with_capacity(using.len());
         for column in using {
-            let own = only_key(self.columns.remove(column));
-            let theirs = only_key(right.columns.remove(column));
+            let own = only_key(self.columns.remove(column).as_ref());
+            let theirs = only_key(right.columns.remove(column).as_ref());
             pairs.push((own, theirs));
             // where only one side is a key, the column may be of another type than that key
             let key = match (own, theirs, kind) {
@@ -288,9 +288,9 @@ fn add(columns: &mut HashMap<String, Slot>, name: String, slot: Slot) {
         .or_insert(slot);
 }
 
-fn only_key(slot: Option<Slot>) -> Option<KeyOf> {
+fn only_key(slot: Option<&Slot>) -> Option<KeyOf> {
     match slot {
-        Some(Slot::One(key, _)) => key,
+        Some(Slot::One(key, _)) => *key,
         Some(Slot::Many) | None => None,
     }
 }

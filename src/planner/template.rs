@@ -119,7 +119,7 @@ impl Template {
             Guard::NoMoment(_) => 0,
         };
         self.guards.len() <= GUARDS_MAX
-            && self.keys.as_ref().map_or(0, |keys| keys.len()) <= VALUES_MAX
+            && self.keys.as_ref().map_or(0, |keys| keys.value_count()) <= VALUES_MAX
             && self.guards.iter().map(written).sum::<usize>() <= GUARD_BYTES_MAX
     }
 
