@@ -160,6 +160,10 @@ loose sharded k
 short sharded k
 ";
 
+fn named(name: &str) -> &'static Table {
+    TABLES.iter().find(|table| table.name == name).unwrap()
+}
+
 /// One statement in the making; parameters are numbered as they are made.
 struct Maker {
     random: SmallRng,
@@ -296,10 +300,6 @@ impl Maker {
                 return partner;
             }
         }
-    }
-
-    fn partner_named(&self, name: &str) -> &'static Table {
-        TABLES.iter().find(|table| table.name == name).unwrap()
     }
 
     fn select(&mut self) -> (&'static str, String) {
@@ -464,7 +464,7 @@ impl Maker {
                 )
             }
             8 => {
-                let short = self.partner_named("short");
+                let short = named("short");
                 let key = self.value(short);
                 let filter = self.condition(short, "a", 1);
                 if self.one_in(2) {

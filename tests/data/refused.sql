@@ -341,8 +341,6 @@ PGH060	SELECT * FROM pg_prepared_xacts
 PGH060	SELECT count(*) FROM pg_stat_activity
 PGH061	SELECT * FROM customers, unnest(tags) t
 PGH061	SELECT * FROM orders, generate_series(1, 3)
-PGH102	SELECT 1; SELECT 2
-PGH102	SELECT 1; DROP TABLE customers
 PGH118	VACUUM
 PGH118	EXPLAIN SELECT 1
 PGH118	LOCK TABLE customers
