@@ -8,6 +8,7 @@
 mod build;
 mod constraints;
 mod error;
+mod path;
 mod queries;
 mod relation;
 

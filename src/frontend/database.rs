@@ -53,13 +53,14 @@ impl Database {
         let users = config.user_pools.iter();
         let users = users.map(|(user, settings)| (user.clone(), Arc::new(settings.clone())));
         let user_pool_settings = users.collect();
+        let plans = Plans::new(config.shards.iter().map(|shard| shard.name.clone()));
         Self {
             config,
             known,
             pools,
             metrics,
             interned: Interned::default(),
-            plans: Plans::default(),
+            plans,
             turns: AtomicU16::new(0),
             leavers: Leavers::default(),
             sequences: AtomicBool::new(false),
@@ -90,8 +91,12 @@ impl Database {
         Arc::clone(own.unwrap_or(&self.pool_settings))
     }
 
-    /// What a Parse message's tail means on this database.
-    pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
+    /// What a Parse message's tail means on this database, under this `search_path` of the session.
+    pub(super) fn plan(
+        &self,
+        tail: &[u8],
+        path: Option<&str>,
+    ) -> Result<Arc<Prepared>, SessionError> {
         let catalog = self.known.catalog.as_ref();
         let knowledge = Knowledge {
             catalog: catalog.ok_or(SessionError::Internal("no catalogue"))?,
@@ -99,12 +104,17 @@ impl Database {
         };
         Ok(self
             .plans
-            .get(tail, &self.interned, &knowledge, &self.metrics))
+            .get(tail, path, &self.interned, &knowledge, &self.metrics))
     }
 
     /// The plan of a simple query, where one that differs in literals only was planned before.
-    pub(super) fn plan_like(&self, text: &[u8]) -> Result<Option<Plan>, SessionError> {
-        Ok(self.plans.like(text, self.placement()?, &self.metrics))
+    pub(super) fn plan_like(
+        &self,
+        text: &[u8],
+        path: Option<&str>,
+    ) -> Result<Option<Plan>, SessionError> {
+        let placement = self.placement()?;
+        Ok(self.plans.like(text, path, placement, &self.metrics))
     }
 
     /// A table changed under a prepared statement: who prepares it again shall not get the old one.

@@ -12,6 +12,7 @@ mod depth;
 mod expression;
 mod from;
 mod locks;
+mod operators;
 mod query;
 mod types;
 mod write;
@@ -57,7 +58,7 @@ pub fn understand(text: &str) -> Understood<Statement> {
     let slots = ours.agrees_with(&tokens)?;
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(NESTING_MAX)
-        .with_tokens_with_locations(locks::simplify(tokens));
+        .with_tokens_with_locations(operators::simplify(locks::simplify(tokens)));
     let mut parsed = parser.parse_statements().map_err(syntax)?;
     let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else {
         return Err(Unparsed::NotOne);
