@@ -271,15 +271,13 @@ pub(super) fn raise_open_files() {
     }
 }
 
-/// What is known of one-shard databases grows old.
+/// What is known of the functions of a database grows old.
 async fn keep_fresh(gate: Arc<Gate>) {
     loop {
         tokio::time::sleep(frontend::RELOAD).await;
         for database in gate.databases.all() {
-            if !database.config.is_sharded() {
-                // Each on its own: a server that does not answer holds nobody up.
-                tokio::spawn(async move { database.refresh().await });
-            }
+            // Each on its own: a server that does not answer holds nobody up.
+            tokio::spawn(async move { database.refresh().await });
         }
     }
 }

@@ -10,6 +10,7 @@ mod constraints;
 mod drift;
 mod error;
 mod family;
+mod path;
 mod queries;
 mod relation;
 

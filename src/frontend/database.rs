@@ -58,7 +58,7 @@ impl Database {
         let users = config.user_pools.iter();
         let users = users.map(|(user, settings)| (user.clone(), Arc::new(settings.clone())));
         let user_pool_settings = users.collect();
-        let plans = Plans::default();
+        let plans = Plans::new(config.shards.iter().map(|shard| shard.name.clone()));
         plans.renew(
             known
                 .catalog
@@ -103,8 +103,12 @@ impl Database {
         Arc::clone(own.unwrap_or(&self.pool_settings))
     }
 
-    /// What a Parse message's tail means on this database.
-    pub(super) fn plan(&self, tail: &[u8]) -> Result<Arc<Prepared>, SessionError> {
+    /// What a Parse message's tail means on this database, under this `search_path` of the session.
+    pub(super) fn plan(
+        &self,
+        tail: &[u8],
+        path: Option<&str>,
+    ) -> Result<Arc<Prepared>, SessionError> {
         let catalog = self.catalogue.current();
         let catalog = catalog.ok_or(SessionError::Internal("no catalogue"))?;
         let knowledge = Knowledge {
@@ -113,7 +117,7 @@ impl Database {
         };
         let prepared = self
             .plans
-            .get(tail, &self.interned, &knowledge, &self.metrics);
+            .get(tail, path, &self.interned, &knowledge, &self.metrics);
         if prepared.shape().is_some_and(Shape::may_be_outdated) {
             self.catalogue.is_outdated();
         }
@@ -126,8 +130,9 @@ impl Database {
         prepared: &Prepared,
     ) -> Result<Option<Arc<Prepared>>, SessionError> {
         match prepared.shape() {
-            Some(shape) if shape.version() != self.plans.version() => {
-                let again = self.plan(&[prepared.text(), NO_TYPES].concat())?;
+            Some(shape) if shape.version() != self.plans.version() && !shape.told => {
+                let tail = [prepared.text(), NO_TYPES].concat();
+                let again = self.plan(&tail, shape.path.as_deref())?;
                 if let Some(planned) = again.shape() {
                     shape.again(planned);
                 }
@@ -175,8 +180,13 @@ impl Database {
     }
 
     /// The plan of a simple query, where one that differs in literals only was planned before.
-    pub(super) fn plan_like(&self, text: &[u8]) -> Result<Option<Plan>, SessionError> {
-        Ok(self.plans.like(text, self.placement()?, &self.metrics))
+    pub(super) fn plan_like(
+        &self,
+        text: &[u8],
+        path: Option<&str>,
+    ) -> Result<Option<Plan>, SessionError> {
+        let placement = self.placement()?;
+        Ok(self.plans.like(text, path, placement, &self.metrics))
     }
 
     /// A table changed under a prepared statement: who prepares it again shall not get the old one.

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use super::database::Database;
-use super::sharded::check_settings;
+use super::sharded::{check_settings, has_readable_path};
 use super::trouble::Trouble;
 use crate::backend::pool::Greeting;
 use crate::backend::settings::Settings;
 use crate::backend::worker::Worker;
 use crate::error::Report;
 use crate::names::{ShardId, UserName};
+use crate::planner::{self, Number};
 use crate::registry::Client;
 use crate::wire::encode;
 
@@ -39,7 +40,7 @@ pub async fn greeting(
             .checkout(worker, limit)
             .await
             .map_err(|error| Refusal::Report(Box::new(error)))?;
-        if !database.config.is_sharded() && !database.leavers.is_loaded() {
+        if !database.leavers.is_loaded() {
             let loaded = database.leavers.load(&mut server).await;
             loaded.map_err(|lost| Refusal::Report(Box::new(lost)))?;
         }
@@ -55,6 +56,13 @@ pub async fn greeting(
             // The client's wish cannot be met; half of it may be in force on this server, which is closed.
             Ok(Err(error)) => return Err(Refusal::Relay(error)),
             Err(lost) => return Err(Refusal::Report(Box::new(lost))),
+        }
+        if database.config.is_sharded() && settings.get("search_path").is_some() {
+            let readable = has_readable_path(&mut server).await;
+            if !readable.map_err(|lost| Refusal::Report(Box::new(lost)))? {
+                let refusal = planner::Refusal::about(Number::SessionSetting, "search_path");
+                return Err(Refusal::Report(Box::new(refusal)));
+            }
         }
         let mut told = Vec::with_capacity(512);
         for (name, value) in server.reported() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::session::{Held, Session};
+use super::sharded::rows_of;
 use super::state::{DEALLOCATE_SCRAP, drops_statements};
 use super::statements::Prepared;
 use super::transaction::Transaction;
@@ -14,12 +15,13 @@ use crate::backend::replies::{Alias, Description, Expect, description_in};
 use crate::backend::server::{StatementName, statement_name};
 use crate::config::{OnSessionState, PoolMode};
 use crate::names::ShardId;
+use crate::sql::explain;
 use crate::sql::scan;
 use crate::sql::scan::{Verb, verb};
 use crate::sql::traces::{Traces, traces};
 use crate::wire::decode::{self, Named};
 use crate::wire::encode;
-use crate::wire::frame::{Frame, first_frame, server_header};
+use crate::wire::frame::{Frame, FrameError, HEADER_BYTES, first_frame, server_header};
 
 pub(super) const ONLY: ShardId = ShardId(0);
 
@@ -28,7 +30,10 @@ impl Session {
         match frame.tag {
             // Even these wait for Sync when a pipeline has failed.
             b'Q' | b'F' if self.is_skipping() => Ok(()),
-            b'Q' => self.query_single(frame).await,
+            b'Q' => match plan_asked(frame)? {
+                Some(told) => Box::pin(self.query_single(framed(&told))).await,
+                None => self.query_single(frame).await,
+            },
             b'F' => {
                 self.count_statement();
                 if let Some(traces) = function_call_traces(frame.body) {
@@ -55,7 +60,10 @@ impl Session {
                 Ok(())
             }
             _ if self.is_skipping() => Ok(()),
-            b'P' => self.parse_single(frame).await,
+            b'P' => match plan_asked(frame)? {
+                Some(told) => Box::pin(self.parse_single(framed(&told))).await,
+                None => self.parse_single(frame).await,
+            },
             b'B' => self.bind_single(frame).await,
             b'D' => self.describe_single(frame).await,
             b'C' => self.close(frame),
@@ -533,6 +541,34 @@ impl Session {
         server.pass_on(frame.whole);
         self.expect(Expect::Execute);
         Ok(())
+    }
+}
+
+/// The message that is sent in the place of `EXPLAIN (PLAN)`, which PostgreSQL does not know.
+fn plan_asked(frame: Frame<'_>) -> Result<Option<Vec<u8>>, FrameError> {
+    let (text, name) = if frame.tag == b'Q' {
+        (decode::query(frame.body)?, None)
+    } else {
+        let parse = decode::parse(frame.body)?;
+        (parse.text, Some(parse.name))
+    };
+    if !explain::asks_for_plan(text) || !scan::is_single(text, true) {
+        return Ok(None);
+    }
+    let told = rows_of(&["one shard, passed unread".to_owned()]);
+    let mut message = Vec::new();
+    match name {
+        None => encode::query(&mut message, &told),
+        Some(name) => encode::parse(&mut message, name, &[&told[..], b"\0\0\0"].concat()),
+    }
+    Ok(Some(message))
+}
+
+fn framed(message: &[u8]) -> Frame<'_> {
+    Frame {
+        tag: message.first().copied().unwrap_or_default(),
+        body: message.get(HEADER_BYTES..).unwrap_or_default(),
+        whole: message,
     }
 }
 

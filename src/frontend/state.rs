@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use super::session::{Held, SESSION_MODE, Session};
 use super::single::{ONLY, only_verb};
-use super::trouble::{SessionError, Trouble};
+use super::trouble::{End, SessionError, Trouble};
 use crate::backend::replies::Expect;
 use crate::backend::rescue::Remains;
+use crate::backend::server::Lost;
 use crate::backend::settings::{Settings, changes_reading, literal};
 use crate::config::OnSessionState;
 use crate::error::{Severity, SqlState};
@@ -325,6 +326,21 @@ impl Session {
         !self.state.restore.is_empty()
     }
 
+    /// A server is to be asked what is in force.
+    pub(super) fn is_to_ask(&self) -> bool {
+        self.state.asks
+    }
+
+    /// It has what it came with, and nothing else.
+    pub(super) fn is_as_it_came(&self) -> bool {
+        !self.state.asks && *self.settings == *self.state.startup
+    }
+
+    /// As many custom settings as are followed.
+    pub(super) fn is_full_of_custom_settings(&self) -> bool {
+        self.state.custom.len() >= CUSTOM_MAX
+    }
+
     /// To be called before a message that may reset settings.
     pub(super) fn mute_parameters(&mut self) {
         if !self.state.restore.is_empty()
@@ -354,6 +370,10 @@ impl Session {
     }
 
     fn pin(&mut self, cause: &'static str) {
+        if self.database.config.is_sharded() {
+            // See `keep`.
+            return;
+        }
         if self.pinned.replace(cause).is_some() {
             return;
         }
@@ -452,6 +472,10 @@ impl Session {
         }
         self.state.asks = false;
         self.forget_unsure_channels();
+        if self.database.config.is_sharded() {
+            // Nobody could bring along what it has, and no session keeps a server.
+            return Err(End::Bereft(Lost::Refused { last_words: None }).into());
+        }
         self.state.untold = Some("a state that could not be read");
         self.pin("a state that could not be read");
         Ok(())
@@ -520,11 +544,19 @@ impl Session {
         }
         let cause = self.state.untold.or(cause);
         let cause = self.keep_channels(found.channels, cause).await;
-        if let Some(cause) = cause {
-            self.pin(cause);
-        } else {
-            self.pinned = None;
-            self.give_back();
+        match cause {
+            // No session keeps a server of several; this one is cleaned, so that nobody else meets what is on it.
+            Some(_) if self.database.config.is_sharded() => {
+                if let Some(held) = self.held.take() {
+                    self.entry.gave_back();
+                    held.pool.rescue(held.server, Remains::State);
+                }
+            }
+            Some(cause) => self.pin(cause),
+            None => {
+                self.pinned = None;
+                self.give_back();
+            }
         }
         Ok(())
     }

@@ -42,6 +42,11 @@ pub enum Step {
         text: Vec<u8>,
         rereads: bool,
     },
+    /// SET, which outlives the transaction.
+    Set {
+        text: Vec<u8>,
+        rereads: bool,
+    },
     Savepoint(Vec<u8>),
     Release(Vec<u8>),
     RollBackTo(Vec<u8>),
@@ -78,6 +83,22 @@ impl Begun {
 
     pub fn set_transaction(&mut self, text: &[u8]) {
         self.succeeds(Step::Modes(text.to_vec()));
+    }
+
+    /// What changes settings in it.
+    pub fn sets(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Local { text, .. } | Step::Set { text, .. } => Some(text.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// COMMIT leaves something that only a server can tell.
+    #[must_use]
+    pub fn leaves_settings(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step, Step::Set { .. }))
     }
 
     #[must_use]
@@ -184,7 +205,12 @@ impl Begun {
     /// Whether statements that a server has prepared mean something else in this transaction.
     #[must_use]
     pub fn rereads(&self) -> bool {
-        let rereads = |step: &Step| matches!(step, Step::Local { rereads: true, .. });
+        let rereads = |step: &Step| {
+            matches!(
+                step,
+                Step::Local { rereads: true, .. } | Step::Set { rereads: true, .. }
+            )
+        };
         self.steps.iter().any(rereads)
     }
 
@@ -192,7 +218,9 @@ impl Begun {
     #[must_use]
     pub fn prologue(&self) -> Option<Vec<Vec<u8>>> {
         let text = |step: &Step| match step {
-            Step::Modes(text) | Step::Local { text, .. } => Some(text.clone()),
+            Step::Modes(text) | Step::Local { text, .. } | Step::Set { text, .. } => {
+                Some(text.clone())
+            }
             Step::Savepoint(name) => Some(savepoint(name)),
             // Of those that have succeeded, only what is left of them is kept.
             Step::Release(_) | Step::RollBackTo(_) => None,

@@ -417,9 +417,9 @@ numbers! {
         "they are done or undone together, and so must be all on one shard"
         "Send them one by one, between BEGIN and COMMIT if they belong together.";
     103 SessionSetting FEATURE_NOT_SUPPORTED
-        "a setting for the whole session on a sharded database"
-        "server connections are shared between clients"
-        "Use SET LOCAL inside a transaction, or set it for the role or the database on every shard.";
+        "this setting on a sharded database"
+        "statements are planned under the values of the database, or no server tells its value"
+        "Leave it as it is, or set it for the database on every shard.";
     104 Notifications FEATURE_NOT_SUPPORTED
         "LISTEN, UNLISTEN or NOTIFY on a sharded database"
         "a channel belongs to one server"
@@ -452,10 +452,6 @@ numbers! {
         "a pipeline that writes and needs several shards"
         "its statements are one transaction"
         "Send a Sync after each statement, or keep the pipeline to one value of the sharding key.";
-    112 SetLocalFirst FEATURE_NOT_SUPPORTED
-        "SET LOCAL before the transaction has a shard"
-        "no server could be told yet"
-        "Run it after the first statement that names the sharding key.";
     113 TwoPhase FEATURE_NOT_SUPPORTED
         "two-phase commit commands of a client on a sharded database"
         "prepared transactions belong to one shard"
@@ -480,6 +476,10 @@ numbers! {
         "this command on a sharded database"
         "it acts on one server, or what it touches cannot be seen"
         "Run it on every shard that needs it over direct connections.";
+    119 ExplainOverShards FEATURE_NOT_SUPPORTED
+        "EXPLAIN over several shards with parameters or in a format other than text"
+        "the plans of the shards are shown one below the other"
+        "Use EXPLAIN with constants in the format text, or add a condition on the sharding key.";
     125 ShardsOfSnapshot FEATURE_NOT_SUPPORTED
         "a second shard in a transaction that is REPEATABLE READ or SERIALIZABLE"
         "there is no moment that is the same on both shards"

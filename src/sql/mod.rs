@@ -5,13 +5,16 @@
 //! any bytes and cannot fail.
 
 mod error;
+pub mod explain;
 pub mod listen;
 mod reserved;
 pub mod scan;
+pub mod setting;
 pub mod slots;
 pub mod statement;
 pub mod traces;
 mod understand;
+pub mod utility;
 mod verb;
 mod words;
 

@@ -416,7 +416,7 @@ fn defines_code(statement: &[u8]) -> bool {
 }
 
 /// `SET x TO DEFAULT` is RESET.
-fn ends_in_default(statement: &[u8]) -> bool {
+pub(super) fn ends_in_default(statement: &[u8]) -> bool {
     scan::tokens(statement, true).last().is_some_and(|token| {
         let word = statement.get(token.span).unwrap_or_default();
         token.kind == scan::Kind::Word && word.eq_ignore_ascii_case(b"default")

@@ -104,6 +104,19 @@ pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
     put(out, &message::CommandComplete::new(tag.to_owned()));
 }
 
+/// DataRow of one column.
+pub fn text_row(out: &mut Vec<u8>, value: &[u8]) {
+    let length = u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes();
+    framed(out, b'D', &[&[0, 1], &length, value]);
+}
+
+/// RowDescription of one column of type text, in text format.
+pub fn text_column(out: &mut Vec<u8>, name: &str) {
+    // No table and no column of one; the type's OID, its length and no modifier; text.
+    let rest = b"\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    framed(out, b'T', &[&[0, 1], name.as_bytes(), rest]);
+}
+
 pub fn ready_for_query(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status.byte()]);
 }
@@ -161,6 +174,10 @@ pub fn execute(out: &mut Vec<u8>, portal: &[u8], rows_max: i32) {
 
 pub fn describe_statement(out: &mut Vec<u8>, name: &[u8]) {
     framed(out, b'D', &[b"S", name, b"\0"]);
+}
+
+pub fn close_portal(out: &mut Vec<u8>, name: &[u8]) {
+    framed(out, b'C', &[b"P", name, b"\0"]);
 }
 
 pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {

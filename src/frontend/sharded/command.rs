@@ -2,14 +2,14 @@
 //! held server otherwise.
 
 use crate::backend::replies::Expect;
-use crate::backend::settings::changes_reading;
 use crate::error::{Severity, SqlState};
 use crate::frontend::session::Session;
 use crate::frontend::transaction::{Begun, Transaction};
 use crate::frontend::trouble::{SessionError, Trouble};
-use crate::planner::{Effect, Number, Refusal};
+use crate::planner::Effect;
 use crate::sql::scan;
 use crate::sql::scan::{Discard, Verb, verb};
+use crate::sql::setting::{Change, change};
 use crate::wire::encode;
 
 use super::spread::Message;
@@ -42,25 +42,12 @@ impl Session {
         let text = only_statement(text);
         let verb = verb(text);
         match &verb {
-            Verb::SetLocal { name } if changes_meaning(&String::from_utf8_lossy(name)) => {
-                return Err(Refusal::new(Number::SessionSetting).into());
-            }
-            Verb::SetLocal { .. } | Verb::SetConstraints
-                if matches!(self.transaction, Transaction::Begun(_)) =>
-            {
-                return Err(Refusal::new(Number::SetLocalFirst).into());
-            }
-            Verb::Reset { .. } | Verb::Discard(_) | Verb::Deallocate { .. } | Verb::Unlisten => {
-                return self.clear(&verb).map(Some);
+            Verb::Discard(_) | Verb::Deallocate { .. } | Verb::Unlisten => {
+                return self.clear(&verb, text);
             }
             _ => {}
         }
         if self.is_in_block() {
-            if let (Verb::SetLocal { name }, Some(held)) = (&verb, &mut self.held)
-                && changes_reading(name)
-            {
-                held.server.forgets_all();
-            }
             return Ok(None);
         }
         Ok(match std::mem::take(&mut self.transaction) {
@@ -70,6 +57,29 @@ impl Session {
                 self.outside(&verb, text)
             }
         })
+    }
+
+    /// Whether a server is asked of a command before it is run: see [`Session::command_asking`].
+    pub(super) fn asks_before(&self, text: &[u8]) -> bool {
+        let begun = matches!(self.transaction, Transaction::Begun(_));
+        match verb(only_statement(text)) {
+            Verb::SetSession { .. } | Verb::SetLocal { .. } | Verb::Reset { .. } => true,
+            Verb::SetConstraints => begun,
+            _ => false,
+        }
+    }
+
+    /// [`Session::command`], where a server is asked before.
+    pub(super) async fn command_asking(&mut self, text: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        let text = only_statement(text);
+        if let Some(change) = change(text) {
+            return self.before_change(&change, text, true).await;
+        }
+        let local = Change {
+            local: true,
+            ..Change::default()
+        };
+        self.set_in_begun(&local, text).await
     }
 
     /// In a transaction that no server knows.
@@ -85,6 +95,10 @@ impl Session {
                 encode::command_complete(&mut answer, begin_tag(text));
                 (Some(answer), true)
             }
+            // What stays is known once a server has run it all.
+            Verb::Commit {
+                well_formed: true, ..
+            } if begun.leaves_settings() => (None, true),
             Verb::Commit {
                 chain,
                 well_formed: true,
@@ -145,12 +159,16 @@ impl Session {
         }
     }
 
-    /// Commands that drop state of the session. There is none but prepared statements, since nothing else is taken.
-    fn clear(&mut self, verb: &Verb<'_>) -> Result<Vec<u8>, Trouble> {
+    /// Commands that drop state of the session: settings, and prepared statements.
+    fn clear(&mut self, verb: &Verb<'_>, text: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
         let in_transaction = self.is_in_block() || !self.transaction.is_idle();
-        Ok(tag(match verb {
+        Ok(Some(tag(match verb {
             Verb::Deallocate { name: Some(name) } => {
                 if !self.statements.remove(name) {
+                    if self.may_have_prepared(name) {
+                        self.note_change(text);
+                        return Ok(None);
+                    }
                     let name = String::from_utf8_lossy(name).into_owned();
                     return Err(SessionError::NoStatement(name).into());
                 }
@@ -158,19 +176,21 @@ impl Session {
             }
             Verb::Deallocate { name: None } => {
                 self.statements.clear();
+                if self.may_have_prepared(b"") {
+                    self.note_change(text);
+                    self.rereads = true;
+                    return Ok(None);
+                }
                 "DEALLOCATE ALL"
             }
             Verb::Unlisten => "UNLISTEN",
             Verb::Discard(Discard::Plans) => "DISCARD PLANS",
             Verb::Discard(Discard::Sequences) => "DISCARD SEQUENCES",
-            Verb::Discard(Discard::All) if !in_transaction => {
-                self.statements.clear();
-                "DISCARD ALL"
-            }
+            Verb::Discard(Discard::All) if !in_transaction => return Ok(self.discards_all(text)),
             Verb::Discard(Discard::Temp) => "DISCARD TEMP",
-            Verb::Reset { name: None } if !in_transaction => "RESET",
-            _ => return Err(Refusal::new(Number::SessionSetting).into()),
-        }))
+            // An error, in PostgreSQL's words.
+            _ => return Ok(None),
+        })))
     }
 
     /// A command as an extended message: by the held server, with its own words, or by us.
@@ -192,17 +212,20 @@ impl Session {
                 return Ok(());
             }
         }
-        if let Some(answer) = self.command(text)? {
+        let answer = if self.asks_before(text) {
+            Box::pin(self.command_asking(text)).await?
+        } else {
+            self.command(text)?
+        };
+        if let Some(answer) = answer {
             self.answer(answer);
             return Ok(());
         }
         if self.is_in_block() && self.held.is_some() {
+            self.before_noted();
             return self.command_inside(Message::Execute, text).await;
         }
-        let shard = self
-            .held
-            .as_ref()
-            .map_or(super::AUTHORITATIVE, |held| held.shard);
+        let shard = self.shard_at_hand();
         if !self.stand_on(shard, Effect::Read).await? {
             return Ok(());
         }
@@ -251,7 +274,7 @@ fn is_of_transactions(text: &[u8]) -> bool {
     )
 }
 
-fn tag(tag: &str) -> Vec<u8> {
+pub(super) fn tag(tag: &str) -> Vec<u8> {
     let mut answer = Vec::new();
     encode::command_complete(&mut answer, tag);
     answer

@@ -66,8 +66,11 @@ impl Session {
         if !parse.name.is_empty() && self.statements.named(parse.name).is_some() {
             return Err(SessionError::StatementExists(lossy(parse.name)).into());
         }
+        if self.is_behind() {
+            Box::pin(self.catch_up()).await?;
+        }
         self.statements.remove(parse.name);
-        let prepared = self.database.plan(parse.tail)?;
+        let prepared = self.database.plan(parse.tail, self.path())?;
         if let Transaction::Failed { .. } = self.transaction {
             self.refuses_without_server(parse.text)?;
         } else if let Work::Plan(plan) = work(&prepared)? {
@@ -118,11 +121,19 @@ impl Session {
         let mut server = self.borrow(&pool).await?;
         let nowhere = &mut Vec::new();
         server.unnamed = None;
+        let in_block = self.path_of_block();
+        if let Some(path) = &in_block {
+            server.send_hidden_query(b"BEGIN");
+            server.send_hidden_query(path);
+        }
         encode::parse(server.outbox(), b"", &prepared.tail);
         server.replies.expect(Expect::Parse(None), nowhere);
         encode::describe_statement(server.outbox(), b"");
         server.replies.expect(Expect::Describe, nowhere);
         server.send(encode::SYNC, Expect::Sync, nowhere);
+        if in_block.is_some() {
+            server.send_hidden_query(b"ROLLBACK");
+        }
         let asked = self.ask_aside(&mut server).await;
         if asked.is_ok() {
             pool.give_back(server);
@@ -165,13 +176,19 @@ impl Session {
     pub(super) async fn bind_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let names = decode::bind_names(frame.body)?;
         self.resolve_doubt(names.statement).await?;
-        let prepared = self.prepared(names.statement)?;
+        if self.is_behind() {
+            Box::pin(self.catch_up()).await?;
+        }
+        let mut prepared = self.prepared(names.statement)?;
+        if self.is_from_elsewhere(&prepared)? {
+            prepared = Box::pin(self.planned_anew(prepared)).await?;
+        }
         if let Transaction::Failed { .. } = self.transaction {
             self.refuses_without_server(prepared.text())?;
         }
         // One that is on the server is the server's to refuse.
         let held = self.held.as_ref().map(|held| held.shard);
-        let ours = |portal: &Portal| !matches!(portal.run, Run::On(shard) | Run::Counts(shard) if held == Some(shard));
+        let ours = |portal: &Portal| !portal.run.is_on(held);
         if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(ours) {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
@@ -217,6 +234,9 @@ impl Session {
         names: &decode::BindNames<'_>,
         values: decode::Parameters<'_>,
     ) -> Result<Option<Run>, Trouble> {
+        if shape(prepared)?.is_special() {
+            Box::pin(self.before_special(prepared)).await?;
+        }
         let description = match shape(prepared)?.description.get() {
             Some(known) => known,
             None => self.describe(prepared).await?,
@@ -253,6 +273,7 @@ impl Session {
                 if declares {
                     self.check_cursor(only_statement(prepared.text()), shard)?;
                 }
+                self.note_uses(prepared.text());
                 if !self.stand_on(shard, plan.effect).await? {
                     return Ok(None);
                 }
@@ -270,6 +291,8 @@ impl Session {
                 self.bind_on_held(prepared, names, unnamed);
                 Ok(Some(if declares {
                     Run::Counts(shard)
+                } else if shape(prepared)?.explained == Some(true) {
+                    Run::Explained(shard)
                 } else {
                     Run::On(shard)
                 }))
@@ -380,7 +403,7 @@ impl Session {
         if let Named::Portal(name) = decode::named(b'C', frame.body)? {
             let held = self.held.as_ref().map(|held| held.shard);
             let shard = match self.sharded.portals.remove(name).map(|portal| portal.run) {
-                Some(Run::On(shard) | Run::Counts(shard)) => Some(shard),
+                Some(Run::On(shard) | Run::Counts(shard) | Run::Explained(shard)) => Some(shard),
                 Some(_) => None,
                 None => self.sharded.begun.cursor(name),
             };
@@ -433,7 +456,7 @@ impl Session {
             return Err(Refusal::new(Number::PortalOverShards).into());
         }
         let after = match portal.run {
-            Run::On(shard) => Run::On(shard),
+            Run::On(shard) | Run::Explained(shard) => Run::On(shard),
             Run::Counts(shard) => Run::Counts(shard),
             Run::Scatter(..) | Run::Drained => Run::Drained,
             Run::Command | Run::Done => Run::Done,
@@ -449,6 +472,17 @@ impl Session {
             }
             Run::On(shard) => Box::pin(self.pass_to_portal(frame, shard, Expect::Execute)).await,
             Run::Counts(shard) => Box::pin(self.execute_counted(frame, &prepared, shard)).await,
+            Run::Explained(shard) => match work(&prepared)? {
+                Work::Plan(plan) if self.shard_at_hand() == shard => {
+                    Box::pin(self.explain_portal(frame.whole, plan)).await
+                }
+                _ => Box::pin(self.pass_to_portal(frame, shard, Expect::Execute)).await,
+            },
+            Run::Scatter(shards, _) if shape(&prepared)?.explained.is_some() => {
+                Box::pin(self.explain_several(&shards, &prepared)).await?;
+                encode::command_complete(self.client.outbox(), "EXPLAIN");
+                Ok(())
+            }
             Run::Scatter(shards, bind) => {
                 // Statements between Bind and Execute may have moved the session.
                 if !self.is_in_block() && !self.leave_shard(Effect::Read).await? {

@@ -93,10 +93,12 @@ impl Session {
                 effect: plan.effect,
             })
         };
-        if let Some(plan) = self.database.plan_like(text)? {
+        if let Some(plan) = self.database.plan_like(text, self.path())? {
             return statement(self, &plan, false);
         }
-        let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
+        let prepared = self
+            .database
+            .plan(&[text, NO_TYPES].concat(), self.path())?;
         match work(&prepared)? {
             Work::Plan(plan) if plan.must_fail => {
                 self.describe(&prepared).await?;
@@ -106,6 +108,9 @@ impl Session {
                 target: plan.target(self.database.placement()?, &())?,
                 effect: plan.effect,
             }),
+            Work::Plan(_) if shape(&prepared)?.is_special() || prepared.text() != text => {
+                Err(refusal("a command that pgherd does itself"))
+            }
             Work::Plan(plan) => statement(self, plan, shape(&prepared)?.shows),
             _ => part_of_command(text),
         }

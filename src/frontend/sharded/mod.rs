@@ -10,10 +10,12 @@ mod cache;
 mod command;
 mod cursor;
 mod drift;
+mod explain;
 mod extended;
 mod many;
 mod plans;
 mod scatter;
+mod settings;
 mod simple;
 mod spread;
 mod standing;
@@ -22,7 +24,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use command::changes_meaning;
+pub(super) use explain::rows_of;
 pub(super) use plans::{Plans, Shape};
+pub(super) use settings::has_readable_path;
 use standing::Several;
 
 use super::session::{Held, Session};
@@ -31,6 +35,7 @@ use super::transaction::Begun;
 use super::trouble::Trouble;
 use crate::backend::replies::StatementId;
 use crate::backend::settings::Settings;
+use crate::catalog::Catalog;
 use crate::names::ShardId;
 use crate::planner::{Number, Refusal};
 use crate::wire::frame::Frame;
@@ -64,6 +69,19 @@ pub(super) struct Sharded {
     /// The other servers of the block's transaction: all that was sent to them is answered and synced, or is hidden and
     /// still to be sent. Nearly always there is none.
     parked: Vec<Held>,
+    path: Path,
+}
+
+/// The search_path under which the next statement is planned.
+#[derive(Default)]
+enum Path {
+    /// That of the session's settings.
+    #[default]
+    Session,
+    /// It is not known yet.
+    Changes,
+    /// A transaction has changed it, for now to this.
+    Block(Box<str>),
 }
 
 /// The portals of a session; nearly always there is only the unnamed one.
@@ -147,6 +165,8 @@ enum Run {
     On(ShardId),
     /// The same, of a DECLARE or CLOSE, whose success is kept account of.
     Counts(ShardId),
+    /// The same, of an EXPLAIN to whose rows ours are added.
+    Explained(ShardId),
     /// All but the names of its Bind; it is bound on these shards when it is executed.
     Scatter(Several, Vec<u8>),
     /// A command about the transaction or the session.
@@ -158,14 +178,26 @@ enum Run {
     Empty,
 }
 
+impl Run {
+    /// The portal is on the server of this shard.
+    fn is_on(&self, held: Option<ShardId>) -> bool {
+        match self {
+            Run::On(shard) | Run::Counts(shard) | Run::Explained(shard) => held == Some(*shard),
+            _ => false,
+        }
+    }
+}
+
 /// Whether a client may have these settings, and a server that reports these parameters under them, on a database whose
 /// plans presume the settings of the catalogue.
 pub(super) fn check_settings(
     settings: &Settings,
     reported: &[(String, String)],
 ) -> Result<(), Refusal> {
-    if let Some(name) = settings.names().find(|name| {
-        !REPORTED.iter().any(|(reported, _)| reported == name) && changes_meaning(name)
+    let readable = settings.get("search_path").is_none_or(Catalog::reads_path);
+    if let Some(name) = settings.names().find(|name| match *name {
+        "search_path" => !readable,
+        name => !REPORTED.iter().any(|(reported, _)| *reported == name) && changes_meaning(name),
     }) {
         return Err(Refusal::about(Number::SessionSetting, name));
     }
@@ -262,9 +294,10 @@ mod tests {
             check(&[("DateStyle", "ISO"), ("client_encoding", "utf-8")], &good),
             Ok(())
         );
+        assert_eq!(check(&[("search_path", "sales, public")], &good), Ok(()));
         for name in ["search_path", "Role", "transform_null_equals"] {
             assert_eq!(
-                check(&[(name, "x")], &good),
+                check(&[(name, "x,")], &good),
                 Err(Number::SessionSetting),
                 "{name}"
             );

@@ -1,6 +1,7 @@
 //! The texts that clients sent to a sharded database, each planned once. Texts that differ in literals only share a
 //! template, so a simple query costs a scan of its bytes and a look-up, not a parse.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -8,11 +9,16 @@ use bytes::Bytes;
 
 use super::cache::Cache;
 use super::cursor::Cursor;
+use super::explain::{self, Explained};
+use crate::catalog::Catalog;
 use crate::frontend::statements::{Interned, Prepared};
+use crate::names::ShardName;
 use crate::placement::Placement;
 use crate::planner::{self, Effect, Knowledge, Number, Plan, Refusal, Route, Template};
 use crate::sql::scan::{self, Verb, verb};
+use crate::sql::setting::{Change, change};
 use crate::sql::slots::Stripped;
+use crate::sql::utility;
 use crate::sql::{TEXT_BYTES_MAX, understand};
 use crate::telemetry::DatabaseMetrics;
 use crate::wire::decode;
@@ -32,15 +38,30 @@ pub struct Shape {
     /// Parameter types that the client declared and no server is told, since their OIDs are the authoritative shard's:
     /// index and OID. What the server finds on its own must be the same.
     pub declared: Vec<(usize, u32)>,
-    /// SHOW.
+    /// It is about settings, those of its transaction: SHOW or `set_config`.
     pub shows: bool,
     /// DECLARE of a cursor.
     pub declares: bool,
+    /// What it sets.
+    pub change: Option<Box<Change>>,
+    /// PREPARE.
+    pub prepares: bool,
+    /// EXPLAIN, whose answer begins with our own plan where it is text.
+    pub explained: Option<bool>,
+    /// EXPLAIN (PLAN): the text is the answer, told as a query.
+    pub told: bool,
+    /// The `search_path` that it was planned under, where it is not the database's.
+    pub path: Option<Box<str>>,
     /// Of the latest catalogue after which it was planned like this.
     version: AtomicU64,
 }
 
 impl Shape {
+    /// More is to be done than to send it where its rows are.
+    pub fn is_special(&self) -> bool {
+        self.explained.is_some() || self.change.is_some() || self.prepares
+    }
+
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
     }
@@ -131,27 +152,60 @@ fn columns(rows: &[u8]) -> Option<Vec<(&[u8], u32, &[u8])>> {
 }
 
 /// The planned texts of one database.
-#[derive(Default)]
 pub struct Plans {
+    own: Kept,
+    /// Those of sessions with another `search_path`: by that, a zero, and the key.
+    elsewhere: Kept,
+    shards: Box<[ShardName]>,
+    /// Of the catalogue that is in force.
+    version: AtomicU64,
+}
+
+#[derive(Default)]
+struct Kept {
     /// By the tail of a Parse message.
     texts: Mutex<Cache<Arc<Prepared>>>,
     /// By the text without its literals; the latest first.
     templates: Mutex<Cache<Arc<[Template]>>>,
-    version: AtomicU64,
+}
+
+/// The key of a text under a `search_path`.
+fn keyed<'k>(path: Option<&str>, key: &'k [u8]) -> Cow<'k, [u8]> {
+    match path {
+        None => Cow::Borrowed(key),
+        Some(path) => Cow::Owned([path.as_bytes(), b"\0", key].concat()),
+    }
 }
 
 impl Plans {
+    pub fn new(shards: impl Iterator<Item = ShardName>) -> Self {
+        Self {
+            own: Kept::default(),
+            elsewhere: Kept::default(),
+            shards: shards.collect(),
+            version: AtomicU64::default(),
+        }
+    }
+
+    fn kept(&self, path: Option<&str>) -> &Kept {
+        match path {
+            None => &self.own,
+            Some(_) => &self.elsewhere,
+        }
+    }
+
     /// The plan of a text of which one with other literals was planned before.
     pub fn like(
         &self,
         text: &[u8],
+        path: Option<&str>,
         placement: &Placement,
         metrics: &DatabaseMetrics,
     ) -> Option<Plan> {
         // What no parser would be asked has no plan either.
         let text = (text.len() <= TEXT_BYTES_MAX).then_some(text)?;
         let literals = Stripped::of(std::str::from_utf8(text).ok()?);
-        let plan = self.instance(&literals, placement)?;
+        let plan = self.instance(&literals, path, placement)?;
         metrics.plan_hits.add(1);
         Some(plan)
     }
@@ -160,24 +214,61 @@ impl Plans {
     pub fn get(
         &self,
         tail: &[u8],
+        path: Option<&str>,
         interned: &Interned,
         knowledge: &Knowledge<'_>,
         metrics: &DatabaseMetrics,
     ) -> Arc<Prepared> {
-        if let Some(known) = lock(&self.texts).find(tail) {
+        let key = keyed(path, tail);
+        let texts = &self.kept(path).texts;
+        if let Some(known) = lock(texts).find(&key) {
             metrics.plan_hits.add(1);
             return known;
         }
+        // What cannot be told was refused when the session set it.
+        let catalog: Option<Catalog> = path.and_then(|path| knowledge.catalog.under_path(path));
+        let knowledge = &Knowledge {
+            catalog: catalog.as_ref().unwrap_or(knowledge.catalog),
+            placement: knowledge.placement,
+        };
         // Planned outside of the lock; two sessions may do it twice, and the later one wins.
         let text = tail.split(|&byte| byte == 0).next().unwrap_or_default();
-        let (server_tail, declared) = without_user_types(tail, text.len());
+        let (mut server_tail, declared) = without_user_types(tail, text.len());
+        let change = change(text).filter(|_| matches!(verb(text), Verb::Select));
+        let explained = explain::read(text);
+        let work = match &explained {
+            Some(Explained::Plan(statement)) => {
+                let plan = self.work(statement, path, knowledge, metrics);
+                server_tail = explain::told(&plan, &self.shards);
+                Ok(Work::Plan(with_route(Route::Any)))
+            }
+            Some(Explained::Run {
+                statement, analyze, ..
+            }) => {
+                if verb(statement).is_query() {
+                    let plan = self.plan(statement, path, knowledge, metrics);
+                    plan.map(|plan| Work::Plan(explain::without_effect(plan, *analyze)))
+                } else {
+                    Err(Refusal::new(Number::Utility))
+                }
+            }
+            None => self.work(text, path, knowledge, metrics),
+        };
         let shape = Shape {
-            work: self.work(text, knowledge, metrics),
+            work,
             description: OnceLock::new(),
             declared,
-            shows: matches!(verb(text), Verb::Show { .. }),
+            shows: matches!(verb(text), Verb::Show { .. }) || change.is_some(),
             version: AtomicU64::new(knowledge.catalog.version()),
+            told: matches!(explained, Some(Explained::Plan(_))),
             declares: matches!(verb(text), Verb::Declare),
+            change: change.map(Box::new),
+            prepares: matches!(verb(text), Verb::Prepare { .. }),
+            explained: match explained {
+                Some(Explained::Run { text, .. }) => Some(text),
+                _ => None,
+            },
+            path: path.map(Into::into),
         };
         let prepared = Arc::new(Prepared::planned(
             interned.fresh_id(),
@@ -186,15 +277,17 @@ impl Plans {
         ));
         let version = knowledge.catalog.version();
         if prepared.shape().is_some_and(Shape::is_small) {
-            self.keep(&self.texts, tail, Arc::clone(&prepared), version, metrics);
+            self.keep(texts, &key, Arc::clone(&prepared), version, metrics);
         }
         prepared
     }
 
     /// All will be planned and described again.
     pub fn forget(&self) {
-        *lock(&self.texts) = Cache::default();
-        *lock(&self.templates) = Cache::default();
+        for kept in [&self.own, &self.elsewhere] {
+            *lock(&kept.texts) = Cache::default();
+            *lock(&kept.templates) = Cache::default();
+        }
     }
 
     /// The version of the catalogue that is in force.
@@ -225,8 +318,14 @@ impl Plans {
         }
     }
 
-    fn instance(&self, literals: &Stripped<'_>, placement: &Placement) -> Option<Plan> {
-        let variants = lock(&self.templates).find(literals.key())?;
+    fn instance(
+        &self,
+        literals: &Stripped<'_>,
+        path: Option<&str>,
+        placement: &Placement,
+    ) -> Option<Plan> {
+        let key = keyed(path, literals.key());
+        let variants = lock(&self.kept(path).templates).find(&key)?;
         variants
             .iter()
             .find_map(|template| template.plan(literals, placement))
@@ -235,6 +334,7 @@ impl Plans {
     fn work(
         &self,
         text: &[u8],
+        path: Option<&str>,
         knowledge: &Knowledge<'_>,
         metrics: &DatabaseMetrics,
     ) -> Result<Work, Refusal> {
@@ -244,12 +344,15 @@ impl Plans {
             [one] => {
                 let statement = text.get(one.clone()).unwrap_or_default();
                 if let Some(cursor) = Cursor::of(statement) {
-                    return self.cursor(&cursor, knowledge, metrics);
+                    return self.cursor(&cursor, path, knowledge, metrics);
                 }
-                match unplanned(statement) {
-                    Some(known) => known,
-                    None => self.plan(statement, knowledge, metrics).map(Work::Plan),
+                if let Some(plan) = self.prepares(statement, path, knowledge, metrics) {
+                    return Ok(Work::Plan(plan));
                 }
+                unplanned(statement).unwrap_or_else(|| {
+                    let plan = self.plan(statement, path, knowledge, metrics);
+                    plan.map(Work::Plan)
+                })
             }
             _ => Err(Refusal::new(Number::ManyStatements)),
         }
@@ -259,6 +362,7 @@ impl Plans {
     fn cursor(
         &self,
         cursor: &Cursor<'_>,
+        path: Option<&str>,
         knowledge: &Knowledge<'_>,
         metrics: &DatabaseMetrics,
     ) -> Result<Work, Refusal> {
@@ -268,7 +372,7 @@ impl Plans {
         if *holds {
             return Err(Refusal::about(Number::Cursor, "WITH HOLD"));
         }
-        let plan = self.plan(query, knowledge, metrics)?;
+        let plan = self.plan(query, path, knowledge, metrics)?;
         match plan.route {
             Route::One(_) | Route::Any | Route::Authoritative | Route::Key { .. } => {
                 Ok(Work::Plan(plan))
@@ -279,17 +383,38 @@ impl Plans {
         }
     }
 
+    /// PREPARE of a statement about the catalogue, which only servers of one shard are to run.
+    fn prepares(
+        &self,
+        statement: &[u8],
+        path: Option<&str>,
+        knowledge: &Knowledge<'_>,
+        metrics: &DatabaseMetrics,
+    ) -> Option<Plan> {
+        let Verb::Prepare { .. } = verb(statement) else {
+            return None;
+        };
+        let inner = statement.get(utility::prepared(statement)?)?;
+        if !verb(inner).is_query() {
+            return None;
+        }
+        let plan = self.plan(inner, path, knowledge, metrics).ok()?;
+        let harmless = plan.route == Route::Authoritative && plan.effect == Effect::Read;
+        (harmless && !plan.must_fail).then_some(plan)
+    }
+
     /// Plans a statement, and keeps what others may use of it.
     fn plan(
         &self,
         statement: &[u8],
+        path: Option<&str>,
         knowledge: &Knowledge<'_>,
         metrics: &DatabaseMetrics,
     ) -> Result<Plan, Refusal> {
         let not_utf8 = || Refusal::about(Number::NotParsed, "bytes that are not UTF-8");
         let statement = std::str::from_utf8(statement).map_err(|_| not_utf8())?;
         let literals = Stripped::of(statement);
-        if let Some(plan) = self.instance(&literals, knowledge.placement) {
+        if let Some(plan) = self.instance(&literals, path, knowledge.placement) {
             metrics.plan_hits.add(1);
             return Ok(plan);
         }
@@ -297,16 +422,13 @@ impl Plans {
         let template = planner::template(&understand(statement)?, knowledge, &literals)?;
         let plan = template.written().clone();
         if !plan.must_fail && template.is_small() {
-            let known = lock(&self.templates).find(literals.key());
+            let templates = &self.kept(path).templates;
+            let key = keyed(path, literals.key());
+            let known = lock(templates).find(&key);
             let known = known.iter().flat_map(|known| known.iter().cloned());
             let variants = std::iter::once(template).chain(known).take(VARIANTS_MAX);
-            self.keep(
-                &self.templates,
-                literals.key(),
-                variants.collect(),
-                knowledge.catalog.version(),
-                metrics,
-            );
+            let version = knowledge.catalog.version();
+            self.keep(templates, &key, variants.collect(), version, metrics);
         }
         Ok(plan)
     }
@@ -337,6 +459,9 @@ fn without_user_types(tail: &[u8], text_bytes: usize) -> (Vec<u8>, Vec<(usize, u
 fn unplanned(statement: &[u8]) -> Option<Result<Work, Refusal>> {
     let number = match verb(statement) {
         Verb::Empty => return Some(Ok(Work::Empty)),
+        Verb::Select if change(statement).is_some() => {
+            return Some(Ok(Work::Plan(with_route(Route::Authoritative))));
+        }
         Verb::Select
         | Verb::Insert
         | Verb::Update
@@ -346,7 +471,7 @@ fn unplanned(statement: &[u8]) -> Option<Result<Work, Refusal>> {
         | Verb::Values
         | Verb::Table
         | Verb::Other(_) => return None,
-        Verb::Show { .. } => return Some(Ok(Work::Plan(shown_by_the_authoritative()))),
+        Verb::Show { .. } => return Some(Ok(Work::Plan(with_route(Route::Authoritative)))),
         Verb::Begin { .. }
         | Verb::Commit { .. }
         | Verb::Rollback { .. }
@@ -354,17 +479,25 @@ fn unplanned(statement: &[u8]) -> Option<Result<Work, Refusal>> {
         | Verb::Release { .. }
         | Verb::RollbackTo { .. }
         | Verb::SetLocal { .. }
+        | Verb::SetSession { .. }
         | Verb::SetTransaction { .. }
         | Verb::SetConstraints
         | Verb::Reset { .. }
         | Verb::Discard(_)
         | Verb::Deallocate { .. }
         | Verb::Unlisten => return Some(Ok(Work::Command)),
-        Verb::SetSession { .. } => Number::SessionSetting,
         Verb::PrepareTransaction | Verb::CommitPrepared | Verb::RollbackPrepared => {
             Number::TwoPhase
         }
+        // Nothing else can have been prepared.
+        Verb::Execute { .. } if utility::executes_constants(statement) => {
+            return Some(Ok(Work::Plan(with_route(Route::Authoritative))));
+        }
         Verb::Prepare { .. } | Verb::Execute { .. } => Number::SqlPrepare,
+        // Changes of the schema ask that shard first.
+        Verb::Lock if utility::locks_access_share(statement) => {
+            return Some(Ok(Work::Plan(with_route(Route::Authoritative))));
+        }
         Verb::Listen | Verb::Notify => Number::Notifications,
         Verb::Copy => Number::CopySharded,
         Verb::Declare | Verb::Fetch | Verb::Move | Verb::Close => Number::Cursor,
@@ -391,10 +524,10 @@ fn unplanned(statement: &[u8]) -> Option<Result<Work, Refusal>> {
     Some(Err(Refusal::new(number)))
 }
 
-/// SHOW reads a setting; those of the authoritative shard are the database's.
-fn shown_by_the_authoritative() -> Plan {
+/// One that reads. Settings are those of the authoritative shard.
+fn with_route(route: Route) -> Plan {
     Plan {
-        route: Route::Authoritative,
+        route,
         effect: Effect::Read,
         command: planner::Command::Select,
         must_fail: false,

@@ -8,6 +8,7 @@ use super::standing::Place;
 use super::{AUTHORITATIVE, drift};
 use crate::backend::replies::Expect;
 use crate::frontend::session::Session;
+use crate::frontend::statements::Prepared;
 use crate::frontend::transaction::Transaction;
 use crate::frontend::trouble::{SessionError, Trouble};
 use crate::names::ShardId;
@@ -38,6 +39,9 @@ impl Session {
         if self.is_skipping() {
             return Ok(());
         }
+        if self.is_behind() {
+            Box::pin(self.catch_up()).await?;
+        }
         if let Transaction::Failed { .. } = self.transaction {
             return self.query_without_server(text);
         }
@@ -53,20 +57,28 @@ impl Session {
             self.ready();
             return Ok(());
         }
-        if let Some(plan) = self.database.plan_like(text)? {
+        if let Some(plan) = self.database.plan_like(text, self.path())? {
             return self.run_simple(message, &plan, false).await;
         }
         if !scan::is_single(text, true) {
             return Box::pin(self.query_many(message, text)).await;
         }
-        let prepared = self.database.plan(&[text, NO_TYPES].concat())?;
+        let tail = [text, NO_TYPES].concat();
+        let prepared = self.database.plan(&tail, self.path())?;
+        drop(tail);
+        if prepared.text() != text {
+            return Box::pin(self.query_rewritten(&prepared)).await;
+        }
         match work(&prepared)? {
             Work::Empty => {
                 self.client.outbox().extend_from_slice(encode::EMPTY_QUERY);
                 self.ready();
                 Ok(())
             }
-            Work::Command => match self.command(prepared.text())? {
+            Work::Command if self.asks_before(text) => {
+                Box::pin(self.query_asking(message, text)).await
+            }
+            Work::Command => match self.command(text)? {
                 Some(answer) => {
                     self.client.outbox().extend_from_slice(&answer);
                     self.ready();
@@ -94,6 +106,9 @@ impl Session {
                 let statement = only_statement(prepared.text());
                 Box::pin(self.query_cursor(message, statement, declares)).await
             }
+            Work::Plan(plan) if shape(&prepared)?.is_special() => {
+                Box::pin(self.query_special(message, plan, &prepared)).await
+            }
             Work::Plan(plan) => {
                 self.run_simple(message, plan, shape(&prepared)?.shows)
                     .await
@@ -101,6 +116,88 @@ impl Session {
             Work::Cursor => {
                 let statement = only_statement(prepared.text());
                 Box::pin(self.query_cursor(message, statement, None)).await
+            }
+        }
+    }
+
+    async fn query_asking(&mut self, message: &[u8], text: &[u8]) -> Result<(), Trouble> {
+        match self.command_asking(text).await? {
+            Some(answer) => {
+                self.client.outbox().extend_from_slice(&answer);
+                self.ready();
+                Ok(())
+            }
+            None if self.is_in_block() => {
+                self.before_noted();
+                self.command_inside(Message::Query(message), text).await?;
+                self.restore_startup();
+                Ok(())
+            }
+            None => {
+                let shard = self.shard_at_hand();
+                self.forward_query(message, shard, Effect::Read).await
+            }
+        }
+    }
+
+    /// EXPLAIN, and what leaves something in the session.
+    async fn query_special(
+        &mut self,
+        message: &[u8],
+        plan: &Plan,
+        prepared: &Prepared,
+    ) -> Result<(), Trouble> {
+        let shape = shape(prepared)?;
+        if shape.explained.is_some() {
+            return self.query_explained(message, plan, prepared).await;
+        }
+        if let Some(change) = &shape.change
+            && let Some(answer) = self.before_change(change, prepared.text(), true).await?
+        {
+            self.client.outbox().extend_from_slice(&answer);
+            self.ready();
+            return Ok(());
+        }
+        if shape.prepares {
+            self.note_change(prepared.text());
+        }
+        self.run_simple(message, plan, shape.shows).await
+    }
+
+    /// One that is not sent as the client wrote it.
+    async fn query_rewritten(&mut self, prepared: &Prepared) -> Result<(), Trouble> {
+        let mut whole = Vec::new();
+        encode::query(&mut whole, prepared.text());
+        match work(prepared)? {
+            Work::Plan(plan) => self.run_simple(&whole, plan, false).await,
+            _ => Err(SessionError::Internal("only a plan is told").into()),
+        }
+    }
+
+    async fn query_explained(
+        &mut self,
+        message: &[u8],
+        plan: &Plan,
+        prepared: &Prepared,
+    ) -> Result<(), Trouble> {
+        let target = plan.target(self.database.placement()?, &())?;
+        // It runs where it is analyzed.
+        self.note_uses(prepared.text());
+        match self.place(target, false, plan.effect)? {
+            Place::Shard(shard) if shape(prepared)?.explained == Some(true) => {
+                if !self.stand_on(shard, plan.effect).await? {
+                    return Ok(());
+                }
+                self.explain_simple(message, plan).await
+            }
+            Place::Shard(shard) => self.forward_query(message, shard, plan.effect).await,
+            Place::Several(shards) => {
+                self.describe(prepared).await?;
+                encode::text_column(self.client.outbox(), "QUERY PLAN");
+                self.explain_several(&shards, prepared).await?;
+                encode::command_complete(self.client.outbox(), "EXPLAIN");
+                self.ready();
+                Ok(())
             }
         }
     }
@@ -113,7 +210,10 @@ impl Session {
     ) -> Result<(), Trouble> {
         let target = plan.target(self.database.placement()?, &())?;
         match self.place(target, shows, plan.effect)? {
-            Place::Shard(shard) => self.forward_query(message, shard, plan.effect).await,
+            Place::Shard(shard) => {
+                self.note_uses(message);
+                self.forward_query(message, shard, plan.effect).await
+            }
             Place::Several(shards) => {
                 let rows = self.scatter_query(&shards, message).await?;
                 encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
@@ -137,6 +237,7 @@ impl Session {
             held.server.outbox().extend_from_slice(message);
         }
         self.expect(Expect::Query);
+        self.restore_startup();
         Ok(())
     }
 

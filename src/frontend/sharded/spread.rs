@@ -80,6 +80,10 @@ impl Deed {
                 text: text.to_vec(),
                 rereads: changes_reading(&name),
             },
+            Verb::SetSession { name } => Step::Set {
+                text: text.to_vec(),
+                rereads: changes_reading(&name),
+            },
             Verb::SetConstraints => Step::Local {
                 text: text.to_vec(),
                 rereads: false,
@@ -373,10 +377,11 @@ impl Session {
     }
 
     fn abandon(&mut self) {
-        self.rescue_parked(Remains::Nothing);
+        let remains = self.remains();
+        self.rescue_parked(remains);
         if let Some(Held { pool, server, .. }) = self.held.take() {
             self.entry.gave_back();
-            pool.rescue(server, Remains::Nothing);
+            pool.rescue(server, remains);
         }
         self.sharded = super::Sharded::default();
         self.transaction = Transaction::Failed { untold: None };
@@ -447,7 +452,10 @@ impl Session {
             let alive = self.check_alive().is_ok();
             // A transaction that has failed does nothing else, and the held server says so.
             if alive || matches!(step, Step::RollBackTo(_)) {
-                let rereads = matches!(step, Step::Local { rereads: true, .. });
+                let rereads = matches!(
+                    step,
+                    Step::Local { rereads: true, .. } | Step::Set { rereads: true, .. }
+                );
                 self.tell_parked(statement, rereads).await?;
             }
         }
@@ -531,10 +539,14 @@ impl Session {
             }
             None => Ok(()),
         };
+        let asks = self.is_to_ask();
         let done = ended.is_ok() && self.held.as_ref().map(errors) == before;
         for Held { pool, server, .. } in parked {
             self.entry.gave_back_one(server.identity());
-            if alive && commits && done {
+            // It may have settings that nobody knows of; it has only read.
+            if asks {
+                pool.rescue(server, Remains::State);
+            } else if alive && commits && done {
                 pool.commit_and_take_back(server);
             } else {
                 pool.rescue(server, Remains::Nothing);

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{AUTHORITATIVE, Block};
+use super::{AUTHORITATIVE, Block, Path};
 use crate::backend::replies::Expect;
-use crate::backend::rescue::Remains;
 use crate::execute;
 use crate::frontend::session::{Held, Session};
 use crate::frontend::transaction::{Begun, Transaction};
@@ -47,7 +46,7 @@ impl Session {
 
     /// The held server is lost. Whether it had, or was to begin, a transaction of the client's.
     pub(in crate::frontend) fn loses_block(&mut self) -> bool {
-        self.rescue_parked(Remains::Nothing);
+        self.rescue_parked(self.remains());
         std::mem::take(&mut self.sharded).block == Block::Open
     }
 
@@ -64,8 +63,11 @@ impl Session {
             if self.sharded.begun != Begun::default() {
                 self.sharded.begun = Begun::default();
             }
+            if let Path::Block(_) = self.sharded.path {
+                self.sharded.path = Path::Changes;
+            }
             // Whatever ended it: the others of the transaction have nothing that must be kept.
-            self.rescue_parked(Remains::Nothing);
+            self.rescue_parked(self.remains());
         }
     }
 
@@ -153,6 +155,10 @@ impl Session {
         }
         let fresh = self.held.is_none();
         self.hold(shard).await?;
+        if fresh {
+            self.note_begun();
+        }
+        self.before_noted();
         if fresh
             && let Transaction::Begun(begun) = &self.transaction
             && let Some(Held { server, .. }) = &mut self.held
@@ -205,6 +211,9 @@ impl Session {
         if self.is_in_failed_block() {
             // It was to end in a string of statements of which one has failed.
             return Err(SessionError::InFailedTransaction.into());
+        }
+        if self.must_ask() {
+            Box::pin(self.read_due()).await?;
         }
         if self.held.is_some() {
             return Err(SessionError::Internal("the server cannot be given back").into());

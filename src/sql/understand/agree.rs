@@ -237,8 +237,15 @@ fn is_same(theirs: &Token, kind: Kind, text: &str) -> bool {
             let tag = quoted.tag.as_deref().unwrap_or_default();
             kind == Kind::DollarString && text == format!("${tag}${}${tag}$", quoted.value)
         }
-        // one token on one line; what it decodes to is not trusted where there is a backslash
-        Token::EscapedStringLiteral(_) => kind == Kind::EscapeString && !text.contains('\n'),
+        // one token on one line, or one without anything to decode; what it decodes to is not trusted where there is a
+        // backslash
+        Token::EscapedStringLiteral(value) => {
+            let is_plain = || {
+                let quoted = format!("'{}'", value.replace('\'', "''"));
+                !text.contains('\\') && text.get(1..) == Some(quoted.as_str())
+            };
+            kind == Kind::EscapeString && (!text.contains('\n') || is_plain())
+        }
         Token::UnicodeStringLiteral(_) => kind == Kind::UnicodeString && !text.contains('\n'),
         Token::HexStringLiteral(_) => kind == Kind::BitString,
         Token::Placeholder(number) => kind == Kind::Parameter && number == text,

@@ -13,6 +13,7 @@ mod expression;
 mod from;
 mod locks;
 mod names;
+mod operators;
 mod query;
 mod types;
 mod write;
@@ -67,7 +68,7 @@ fn read(text: &str, has_slots: bool) -> Understood<Statement> {
     let slots = ours.agrees_with(&tokens)?;
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(NESTING_MAX)
-        .with_tokens_with_locations(locks::simplify(tokens));
+        .with_tokens_with_locations(operators::simplify(locks::simplify(tokens)));
     let mut parsed = parser.parse_statements().map_err(syntax)?;
     // The parser stops at END, which it takes for that of a block.
     if parser.peek_token_ref().token != Token::EOF {
