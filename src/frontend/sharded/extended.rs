@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::command::only_statement;
 use super::plans::{Description, Shape, Work};
-use super::standing::Place;
+use super::standing::{Place, Several};
 use super::{Portal, Run};
 use crate::backend::replies::{Alias, Expect, StatementId};
 use crate::backend::rescue::Remains;
@@ -226,21 +226,14 @@ impl Session {
         Ok(())
     }
 
-    /// `None`: the client was told of an error that came first.
-    async fn bind_plan(
-        &mut self,
+    /// Where a Bind goes with these values.
+    fn place_of_bind(
+        &self,
         prepared: &Prepared,
         plan: &Plan,
         names: &decode::BindNames<'_>,
-        values: decode::Parameters<'_>,
-    ) -> Result<Option<Run>, Trouble> {
-        if shape(prepared)?.is_special() {
-            Box::pin(self.before_special(prepared)).await?;
-        }
-        let description = match shape(prepared)?.description.get() {
-            Some(known) => known,
-            None => self.describe(prepared).await?,
-        };
+        (values, description): (decode::Parameters<'_>, &Description),
+    ) -> Result<Place, Trouble> {
         let types = &description.parameter_types;
         let target = if values.len() == types.len() {
             plan.target(
@@ -260,14 +253,40 @@ impl Session {
         if !names.portal.is_empty() && self.sharded.portals.get(names.portal).is_some_and(on) {
             return Err(SessionError::PortalExists(lossy(names.portal)).into());
         }
+        Ok(place)
+    }
+
+    async fn bind_scatter(
+        &mut self,
+        plan: &Plan,
+        shards: Several,
+        names: &decode::BindNames<'_>,
+    ) -> Result<Option<Run>, Trouble> {
+        if !self.is_in_block() && !self.leave_shard(plan.effect).await? {
+            return Ok(None);
+        }
+        self.answer_static(encode::BIND_COMPLETE);
+        Ok(Some(Run::Scatter(shards, names.tail.to_vec())))
+    }
+
+    /// `None`: the client was told of an error that came first.
+    async fn bind_plan(
+        &mut self,
+        prepared: &Prepared,
+        plan: &Plan,
+        names: &decode::BindNames<'_>,
+        values: decode::Parameters<'_>,
+    ) -> Result<Option<Run>, Trouble> {
+        if shape(prepared)?.is_special() {
+            Box::pin(self.before_special(prepared)).await?;
+        }
+        let description = match shape(prepared)?.description.get() {
+            Some(known) => known,
+            None => self.describe(prepared).await?,
+        };
+        let place = self.place_of_bind(prepared, plan, names, (values, description))?;
         match place {
-            Place::Several(shards) => {
-                if !self.is_in_block() && !self.leave_shard(plan.effect).await? {
-                    return Ok(None);
-                }
-                self.answer_static(encode::BIND_COMPLETE);
-                Ok(Some(Run::Scatter(shards, names.tail.to_vec())))
-            }
+            Place::Several(shards) => Box::pin(self.bind_scatter(plan, shards, names)).await,
             Place::Shard(shard) => {
                 let declares = shape(prepared)?.declares;
                 if declares {

@@ -4,7 +4,7 @@ use super::command::only_statement;
 use super::extended::{shape, work};
 use super::plans::Work;
 use super::spread::Message;
-use super::standing::Place;
+use super::standing::{Place, Several};
 use super::{AUTHORITATIVE, drift};
 use crate::backend::replies::Expect;
 use crate::frontend::session::Session;
@@ -50,7 +50,7 @@ impl Session {
             if !scan::is_single(text, true) {
                 return Err(Refusal::new(Number::ManyStatements).into());
             }
-            return self.command_inside(Message::Query(message), text).await;
+            return Box::pin(self.command_inside(Message::Query(message), text)).await;
         }
         if let Some(answer) = drift::shown(text, &self.database) {
             self.client.outbox().extend_from_slice(&answer);
@@ -63,6 +63,11 @@ impl Session {
         if !scan::is_single(text, true) {
             return Box::pin(self.query_many(message, text)).await;
         }
+        Box::pin(self.query_prepared(message, text)).await
+    }
+
+    /// One of which no template is known.
+    async fn query_prepared(&mut self, message: &[u8], text: &[u8]) -> Result<(), Trouble> {
         let tail = [text, NO_TYPES].concat();
         let prepared = self.database.plan(&tail, self.path())?;
         drop(tail);
@@ -208,19 +213,25 @@ impl Session {
         plan: &Plan,
         shows: bool,
     ) -> Result<(), Trouble> {
-        let target = plan.target(self.database.placement()?, &())?;
-        match self.place(target, shows, plan.effect)? {
+        match self.place_of(plan, shows)? {
             Place::Shard(shard) => {
                 self.note_uses(message);
                 self.forward_query(message, shard, plan.effect).await
             }
-            Place::Several(shards) => {
-                let rows = self.scatter_query(&shards, message).await?;
-                encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
-                self.ready();
-                Ok(())
-            }
+            Place::Several(shards) => Box::pin(self.run_scatter(message, shards)).await,
         }
+    }
+
+    fn place_of(&self, plan: &Plan, shows: bool) -> Result<Place, Trouble> {
+        let target = plan.target(self.database.placement()?, &())?;
+        Ok(self.place(target, shows, plan.effect)?)
+    }
+
+    async fn run_scatter(&mut self, message: &[u8], shards: Several) -> Result<(), Trouble> {
+        let rows = self.scatter_query(&shards, message).await?;
+        encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
+        self.ready();
+        Ok(())
     }
 
     async fn forward_query(
