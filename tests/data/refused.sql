@@ -290,8 +290,6 @@ PGH048	INSERT INTO orders (customer_id, order_id) VALUES (42, nextval('ticket_nu
 PGH048	SELECT pg_backend_pid()
 PGH048	SELECT nextval('ticket_numbers')
 PGH048	SELECT currval('ticket_numbers')
-PGH048	SELECT set_config('search_path', 'x', false)
-PGH048	SELECT pg_catalog.set_config('search_path', '', false)
 PGH048	SELECT pg_advisory_lock(1)
 PGH048	SELECT pg_try_advisory_xact_lock(1)
 PGH048	SELECT pg_notify('a', 'b')

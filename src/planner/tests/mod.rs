@@ -10,6 +10,7 @@ mod levels;
 mod properties;
 mod refusals;
 mod scatters;
+mod set_writes;
 mod sets;
 mod targets;
 mod templates;

@@ -11,6 +11,7 @@ mod agree;
 mod depth;
 mod expression;
 mod from;
+mod literal;
 mod locks;
 mod names;
 mod operators;
