@@ -340,5 +340,4 @@ PGH060	SELECT count(*) FROM pg_stat_activity
 PGH061	SELECT * FROM customers, unnest(tags) t
 PGH061	SELECT * FROM orders, generate_series(1, 3)
 PGH118	VACUUM
-PGH118	EXPLAIN SELECT 1
 PGH118	LOCK TABLE customers
