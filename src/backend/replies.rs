@@ -199,7 +199,9 @@ impl Replies {
         };
         let restores = usize::from(self.expected.front() == Some(&Expect::Restore));
         let others = self.expected.iter().filter(shown).count();
-        (others + restores, self.unsynced)
+        // A Sync of ours ends what the client has not synced itself.
+        let hidden = self.expected.contains(&Expect::HiddenSync);
+        (others + restores, self.unsynced || hidden)
     }
 
     /// Until [`Expect::Restore`] has its answer, the client is told of no change of these `reported` parameters.
@@ -533,7 +535,6 @@ impl Replies {
 
     fn failed<'a>(&mut self, whole: Option<&'a [u8]>) -> Result<Verdict<'a>, FrameError> {
         self.copying_in = false;
-        self.errors += 1;
         let mut cancelled = false;
         if let Some(whole) = whole {
             let fields = decode::fields(b'E', whole.get(HEADER_BYTES..).unwrap_or_default())?;
@@ -548,6 +549,7 @@ impl Replies {
             }
             cancelled = fields.field(b'C') == Some(&SqlState::QUERY_CANCELED.0);
         }
+        self.errors += 1;
         let verdict = match self.expected.front_mut() {
             None => {
                 return Err(FrameError::Malformed {

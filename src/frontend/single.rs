@@ -337,11 +337,11 @@ impl Session {
 
     /// Waits for all answers. What comes behind an error is ignored up to the next Sync, and so is the message at hand.
     async fn settle_or_skip(&mut self) -> Result<(), Trouble> {
-        self.settle().await?;
+        self.settle_earlier().await?;
         if self.is_skipping() {
             return Err(Trouble::Skipped);
         }
-        Ok(())
+        self.check_not_failed()
     }
 
     /// Makes sure that the server has this statement of the client, and gives its name there.

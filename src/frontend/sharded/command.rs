@@ -8,7 +8,7 @@ use crate::frontend::transaction::{Begun, Transaction};
 use crate::frontend::trouble::{SessionError, Trouble};
 use crate::planner::Effect;
 use crate::sql::scan;
-use crate::sql::scan::{Discard, Verb, verb};
+use crate::sql::scan::{Discard, Modes, Verb, verb};
 use crate::sql::setting::{Change, change};
 use crate::wire::encode;
 
@@ -85,9 +85,17 @@ impl Session {
     /// In a transaction that no server knows.
     fn inside(&mut self, mut begun: Begun, verb: &Verb<'_>, text: &[u8]) -> Option<Vec<u8>> {
         let (answer, goes_on) = match verb {
+            // A warning, and yet its modes are set, or PostgreSQL says why not.
+            Verb::Begin { modes, .. } if *modes != Modes::default() && begun.has_savepoints() => {
+                (None, true)
+            }
             Verb::Begin {
-                well_formed: true, ..
+                modes,
+                well_formed: true,
             } => {
+                if *modes != Modes::default() {
+                    begun.set_transaction(text);
+                }
                 let mut answer = warning(
                     SqlState::ACTIVE_SQL_TRANSACTION,
                     "there is already a transaction in progress",
@@ -135,6 +143,7 @@ impl Session {
             Verb::Begin {
                 well_formed: true, ..
             } => {
+                self.sharded.stays = false;
                 self.transaction = Transaction::Begun(Begun::new(text));
                 Some(tag(begin_tag(text)))
             }
@@ -177,6 +186,7 @@ impl Session {
             Verb::Deallocate { name: None } => {
                 self.statements.clear();
                 if self.may_have_prepared(b"") {
+                    self.stays("DEALLOCATE")?;
                     self.note_change(text);
                     self.rereads = true;
                     return Ok(None);
@@ -201,7 +211,7 @@ impl Session {
             .is_some_and(|held| !held.server.replies.settled());
         if owed && !(self.is_in_block() && is_passed_on(text)) {
             // What the session itself does cannot be skipped any more when something before it fails.
-            self.settle().await?;
+            self.settle_earlier().await?;
             if self.is_skipping() {
                 return Ok(());
             }

@@ -286,14 +286,23 @@ impl Session {
         };
         let place = self.place_of_bind(prepared, plan, names, (values, description))?;
         match place {
-            Place::Several(shards) => Box::pin(self.bind_scatter(plan, shards, names)).await,
+            Place::Several(shards) => {
+                self.check_leaves_nothing(prepared.text())?;
+                Box::pin(self.bind_scatter(plan, shards, names)).await
+            }
             Place::Shard(shard) => {
                 let declares = shape(prepared)?.declares;
                 if declares {
                     self.check_cursor(only_statement(prepared.text()), shard)?;
                 }
-                self.note_uses(prepared.text());
-                if !self.stand_on(shard, plan.effect).await? {
+                self.note_uses(prepared.text())?;
+                // A failed transaction refuses it, so nothing is written.
+                let effect = if self.is_in_failed_block() {
+                    Effect::Read
+                } else {
+                    plan.effect
+                };
+                if !self.stand_on(shard, effect).await? {
                     return Ok(None);
                 }
                 let knows = |held: &Held| held.server.knows(prepared.id);
@@ -305,7 +314,7 @@ impl Session {
                     return Ok(None);
                 }
                 // Settled in between, it would count as one that has not written.
-                self.writes(shard, plan.effect);
+                self.writes(shard, effect)?;
                 let unnamed = names.statement.is_empty() && is_fresh;
                 self.bind_on_held(prepared, names, unnamed);
                 Ok(Some(if declares {
@@ -327,9 +336,13 @@ impl Session {
         prepared: &Prepared,
         description: &Description,
     ) -> Result<bool, Trouble> {
-        self.settle().await?;
-        if self.is_skipping() {
-            return Ok(false);
+        // An idle one has nothing to say, and the portals of the pipeline would be taken for ended.
+        if !self.held.as_ref().is_some_and(|held| held.server.is_idle()) {
+            self.settle_earlier().await?;
+            if self.is_skipping() {
+                return Ok(false);
+            }
+            self.check_not_failed()?;
         }
         // Settled, it may have been given back.
         self.hold(shard).await?;

@@ -85,6 +85,8 @@ impl Session {
     }
 
     async fn part<'t>(&mut self, text: &'t [u8]) -> Result<Part<'t>, Trouble> {
+        // Nobody would ask the server what they have set.
+        self.check_leaves_nothing(text)?;
         let statement = |session: &Session, plan: &Plan, shows| {
             Ok(Part::Statement {
                 text,
@@ -103,6 +105,9 @@ impl Session {
             Work::Plan(plan) if plan.must_fail => {
                 self.describe(&prepared).await?;
                 Err(SessionError::SchemaChanged.into())
+            }
+            Work::Plan(_) if shape(&prepared)?.is_special() => {
+                Err(refusal("a command that pgherd does itself"))
             }
             Work::Plan(plan) if shape(&prepared)?.declares => Ok(Part::Declare {
                 target: plan.target(self.database.placement()?, &())?,

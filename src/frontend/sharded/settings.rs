@@ -18,7 +18,7 @@ use crate::config::OnSessionState;
 use crate::execute;
 use crate::frontend::session::{Held, Session};
 use crate::frontend::statements::Prepared;
-use crate::frontend::transaction::{Begun, Step, Transaction};
+use crate::frontend::transaction::{Step, Transaction};
 use crate::frontend::trouble::{End, SessionError, Trouble};
 use crate::planner::{Number, Refusal};
 use crate::sql::scan::{Verb, verb};
@@ -112,12 +112,8 @@ impl Session {
         {
             return Ok(Some(answer));
         }
-        if self.is_in_block() && (change.resets || verb(text) == Verb::Select) {
-            // Other servers are not told of these.
-            if self.is_spread() {
-                return Err(Refusal::new(Number::StepsUntold).into());
-            }
-            self.sharded.begun = Begun::untold();
+        if change.resets || verb(text) == Verb::Select {
+            self.stays("RESET or set_config")?;
         }
         let has_path = self.path().is_some() || self.is_in_block();
         let changes_path = moves_path || (change.names.is_empty() && has_path);
@@ -135,8 +131,18 @@ impl Session {
             self.before_change(change, prepared.text(), false).await?;
         }
         if shape.prepares {
+            self.stays("PREPARE")?;
             self.note_change(prepared.text());
         }
+        Ok(())
+    }
+
+    /// What is done now is on one server, and no other one could be told of it: the transaction stays there.
+    pub(super) fn stays(&mut self, what: &str) -> Result<(), Refusal> {
+        if self.is_spread() {
+            return Err(Refusal::about(Number::StepsUntold, what));
+        }
+        self.sharded.stays |= self.is_in_block() || !self.transaction.is_idle();
         Ok(())
     }
 
@@ -277,12 +283,30 @@ impl Session {
     }
 
     /// The same, of a statement whose functions may leave something.
-    pub(super) fn note_uses(&mut self, text: &[u8]) {
-        if self.database.leavers.has_any()
-            && let Some(traces) = self.database.leavers.traces(text)
-        {
+    pub(super) fn note_uses(&mut self, text: &[u8]) -> Result<(), Refusal> {
+        if let Some(traces) = self.uses(text) {
+            if leaves_something(&traces) {
+                self.stays("a function that may change settings")?;
+            }
             self.note_on_shards(traces);
         }
+        Ok(())
+    }
+
+    /// Refuses a statement for several shards whose functions may leave something: servers are not asked one by one.
+    pub(super) fn check_leaves_nothing(&self, text: &[u8]) -> Result<(), Refusal> {
+        match self.uses(text) {
+            Some(traces) if leaves_something(&traces) => {
+                let what = "a function that may change settings, over several shards";
+                Err(Refusal::about(Number::SessionSetting, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn uses(&self, text: &[u8]) -> Option<Traces> {
+        let leavers = &self.database.leavers;
+        leavers.has_any().then(|| leavers.traces(text)).flatten()
     }
 
     fn note_on_shards(&mut self, mut traces: Traces) {
@@ -403,6 +427,12 @@ impl Session {
     pub(super) fn shard_at_hand(&self) -> crate::names::ShardId {
         self.held.as_ref().map_or(AUTHORITATIVE, |held| held.shard)
     }
+}
+
+fn leaves_something(traces: &Traces) -> bool {
+    traces.asks
+        || traces.untold.is_some()
+        || !(traces.custom.is_empty() && traces.resets.is_empty() && traces.rereads.is_empty())
 }
 
 /// Of the last columns of [`MEANING`].

@@ -35,7 +35,7 @@ impl Session {
         if !self.is_in_block() && unsynced(self) {
             self.leave_shard(Effect::Read).await?;
         }
-        self.settle().await?;
+        self.settle_earlier().await?;
         if self.is_skipping() {
             return Ok(());
         }
@@ -109,6 +109,7 @@ impl Session {
                     Place::Several(_) => return Err(Refusal::new(Number::Cursor).into()),
                 };
                 let statement = only_statement(prepared.text());
+                self.note_uses(statement)?;
                 Box::pin(self.query_cursor(message, statement, declares)).await
             }
             Work::Plan(plan) if shape(&prepared)?.is_special() => {
@@ -187,7 +188,7 @@ impl Session {
     ) -> Result<(), Trouble> {
         let target = plan.target(self.database.placement()?, &())?;
         // It runs where it is analyzed.
-        self.note_uses(prepared.text());
+        self.note_uses(prepared.text())?;
         match self.place(target, false, plan.effect)? {
             Place::Shard(shard) if shape(prepared)?.explained == Some(true) => {
                 if !self.stand_on(shard, plan.effect).await? {
@@ -215,7 +216,7 @@ impl Session {
     ) -> Result<(), Trouble> {
         match self.place_of(plan, shows)? {
             Place::Shard(shard) => {
-                self.note_uses(message);
+                self.note_uses(message)?;
                 self.forward_query(message, shard, plan.effect).await
             }
             Place::Several(shards) => Box::pin(self.run_scatter(message, shards)).await,
@@ -228,6 +229,7 @@ impl Session {
     }
 
     async fn run_scatter(&mut self, message: &[u8], shards: Several) -> Result<(), Trouble> {
+        self.check_leaves_nothing(message)?;
         let rows = self.scatter_query(&shards, message).await?;
         encode::command_complete(self.client.outbox(), &format!("SELECT {rows}"));
         self.ready();

@@ -126,9 +126,29 @@ impl Session {
     pub(super) async fn settle_syncs(&mut self) -> Result<bool, Trouble> {
         let syncing = |held: &Held| held.server.replies.syncing();
         if self.held.as_ref().is_some_and(syncing) {
-            Box::pin(self.settle()).await?;
+            Box::pin(self.settle_earlier()).await?;
         }
         Ok(!self.is_skipping())
+    }
+
+    /// Waits for the answers to earlier messages. The loss of their server is told in their place, and concerns the
+    /// message at hand only where it needs the transaction that is lost.
+    pub(in crate::frontend) async fn settle_earlier(&mut self) -> Result<(), Trouble> {
+        match self.settle().await {
+            Err(Trouble::Lost(lost)) => Ok(self.server_lost(lost)?),
+            settled => settled,
+        }
+    }
+
+    /// A transaction of which the server was lost goes on nowhere.
+    pub(in crate::frontend) fn check_not_failed(&mut self) -> Result<(), Trouble> {
+        match &mut self.transaction {
+            Transaction::Failed { untold } => Err(match untold.take() {
+                Some(lost) => Trouble::Tell(Box::new(lost)),
+                None => SessionError::InFailedTransaction.into(),
+            }),
+            Transaction::Idle | Transaction::Begun(_) => Ok(()),
+        }
     }
 
     /// Waits until the held server has answered all, and syncs it: another one is to have its turn. `false`: what was
@@ -137,6 +157,7 @@ impl Session {
         if !self.settle_syncs().await? {
             return Ok(false);
         }
+        self.check_not_failed()?;
         let Some(Held { server, .. }) = &mut self.held else {
             return Ok(true);
         };
@@ -200,6 +221,9 @@ impl Session {
             self.check_isolation(shard, number).await?;
         }
         let untold = || Refusal::new(Number::StepsUntold);
+        if self.sharded.stays {
+            return Err(untold().into());
+        }
         let prologue = self.sharded.begun.prologue().ok_or_else(untold)?;
         let pool = self.pool(shard)?;
         let mut server = self.borrow(&pool).await?;
@@ -226,7 +250,9 @@ impl Session {
         };
         let show = b"SHOW transaction_isolation";
         server.send_query(show, Expect::Query, &mut Vec::new());
-        let answer = execute::ask_watching(&mut self.client, server).await?;
+        // The client did not ask for this, so a loss is an error like others.
+        let asked = execute::ask_watching(&mut self.client, server).await;
+        let answer = self.or_abandon(asked.map_err(Trouble::from))?;
         for frame in server_frames(&answer) {
             let Frame { tag, body, whole } = frame?;
             match tag {
@@ -394,7 +420,12 @@ impl Session {
         text: &[u8],
     ) -> Result<(), Trouble> {
         let statement = only_statement(text);
-        match Deed::of(statement) {
+        let deed = Deed::of(statement);
+        if let Deed::Ends { .. } = deed {
+            // What was bound and not executed ends with it, also where no server knows of it.
+            self.sharded.portals.clear();
+        }
+        match deed {
             Deed::Ends { commits, chain } if chain || self.is_spread() => {
                 Box::pin(self.end_everywhere(message, text, commits, chain)).await
             }
@@ -458,6 +489,10 @@ impl Session {
                 );
                 self.tell_parked(statement, rereads).await?;
             }
+        }
+        if !self.is_spread() && !self.settle_syncs().await? {
+            // Which step it is that succeeds has to be known.
+            return Ok(());
         }
         let errors = |session: &Session| {
             let held = session.held.as_ref();
@@ -555,6 +590,8 @@ impl Session {
         ended?;
         if chain && done {
             self.sharded.begun.chain();
+            // A server that joined would not have what the transaction before has set.
+            self.sharded.stays |= self.is_to_ask();
             self.sharded.writer = None;
         }
         self.settle().await

@@ -60,6 +60,7 @@ impl Session {
         if status == Status::Idle {
             self.sharded.portals.clear();
             self.sharded.writer = None;
+            self.sharded.stays = false;
             if self.sharded.begun != Begun::default() {
                 self.sharded.begun = Begun::default();
             }
@@ -141,7 +142,7 @@ impl Session {
             if !Box::pin(self.go_to(shard)).await? {
                 return Ok(false);
             }
-            self.writes(shard, effect);
+            self.writes(shard, effect)?;
             return Ok(true);
         }
         let begun = matches!(self.transaction, Transaction::Begun(_));
@@ -174,15 +175,23 @@ impl Session {
             self.sharded.writer = None;
             self.sharded.block = Block::Open;
         }
-        self.writes(shard, effect);
+        self.writes(shard, effect)?;
         Ok(true)
     }
 
-    pub(super) fn writes(&mut self, shard: ShardId, effect: Effect) {
+    pub(super) fn writes(&mut self, shard: ShardId, effect: Effect) -> Result<(), Refusal> {
         if effect == Effect::Write {
+            // Planned before, it cannot be another one; if it is, nothing must be committed on both.
+            if let Some(writer) = self.sharded.writer
+                && writer != shard
+                && self.is_in_block()
+            {
+                return Err(self.second_writer(&Place::Shard(shard), writer));
+            }
             self.sharded.wrote = true;
             self.sharded.writer = Some(shard);
         }
+        Ok(())
     }
 
     /// Ends the held server's part of a pipeline, before another shard's begins. Statements that wrote must succeed or
@@ -192,6 +201,7 @@ impl Session {
         if !self.settle_syncs().await? {
             return Ok(false);
         }
+        self.check_not_failed()?;
         let Some(held) = &mut self.held else {
             return Ok(true);
         };
