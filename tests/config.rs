@@ -100,7 +100,14 @@ fn keys_of(text: &str) -> BTreeSet<String> {
 fn collect(table: &toml::Table, path: &str, keys: &mut BTreeSet<String>) {
     for (key, value) in table {
         // Below these the names are the operator's.
-        let key = if ["databases", "databases.*.tables", "users"].contains(&path) {
+        let key = if [
+            "databases",
+            "databases.*.tables",
+            "databases.*.functions",
+            "users",
+        ]
+        .contains(&path)
+        {
             "*"
         } else {
             key

@@ -575,3 +575,46 @@ fn settings_of_a_transaction_on_several_shards_are_in_force_on_all_of_them() {
     refused(&client.query(&two), "PGH126");
     client.query("ROLLBACK").ok();
 }
+
+#[test]
+fn what_only_one_server_would_know_keeps_the_transaction_on_its_shard() {
+    let shop = start("settings_alone");
+    let mut client = shop.client();
+    let [one, two, _] = shop.customers;
+    let select = |id: i64| format!("SELECT id FROM customers WHERE id = {id}");
+    let calls = |id: i64| format!("SELECT remember('x') FROM customers WHERE id = {id}");
+    let prepare = "PREPARE p AS SELECT count(*) FROM pg_class".to_owned();
+    let reset = "RESET work_mem".to_owned();
+    for extended in [false, true] {
+        let run = |client: &mut Client, text: &str| {
+            if extended {
+                client.run(text, &[])
+            } else {
+                client.query(text)
+            }
+        };
+        for (before, text) in [
+            (vec![calls(one)], select(two)),
+            (vec![select(one)], calls(two)),
+            (vec![select(one), select(two)], calls(two)),
+            (vec![select(one), reset.clone()], select(two)),
+            (vec![select(one), select(two)], reset.clone()),
+            (vec![prepare.clone()], select(two)),
+        ] {
+            run(&mut client, "BEGIN").ok();
+            for text in &before {
+                run(&mut client, text).ok();
+            }
+            refused(&run(&mut client, &text), "PGH126");
+            run(&mut client, "ROLLBACK").ok();
+            // Nothing of it is left.
+            run(&mut client, &select(two)).ok();
+        }
+        // What PREPARE has made stays when the transaction is rolled back.
+        run(&mut client, "DEALLOCATE ALL").ok();
+    }
+    refused(
+        &client.query(&format!("SELECT 1; {}", calls(one))),
+        "PGH103",
+    );
+}

@@ -165,6 +165,7 @@ impl Session {
             return Ok(());
         }
         if shape.prepares {
+            self.stays("PREPARE")?;
             self.note_change(prepared.text());
         }
         self.run_simple(message, plan, shape.shows).await
