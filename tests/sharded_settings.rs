@@ -599,7 +599,11 @@ fn what_only_one_server_would_know_keeps_the_transaction_on_its_shard() {
             (vec![select(one), select(two)], calls(two)),
             (vec![select(one), reset.clone()], select(two)),
             (vec![select(one), select(two)], reset.clone()),
+            // What PREPARE has made stays when the transaction is rolled back.
             (vec![prepare.clone()], select(two)),
+            (vec![select(one), select(two)], "DEALLOCATE p".to_owned()),
+            (vec![select(one), select(two)], "DEALLOCATE ALL".to_owned()),
+            (vec!["DEALLOCATE p".to_owned()], select(two)),
         ] {
             run(&mut client, "BEGIN").ok();
             for text in &before {
@@ -610,7 +614,6 @@ fn what_only_one_server_would_know_keeps_the_transaction_on_its_shard() {
             // Nothing of it is left.
             run(&mut client, &select(two)).ok();
         }
-        // What PREPARE has made stays when the transaction is rolled back.
         run(&mut client, "DEALLOCATE ALL").ok();
     }
     refused(

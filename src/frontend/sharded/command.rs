@@ -175,6 +175,7 @@ impl Session {
             Verb::Deallocate { name: Some(name) } => {
                 if !self.statements.remove(name) {
                     if self.may_have_prepared(name) {
+                        self.stays("DEALLOCATE")?;
                         self.note_change(text);
                         return Ok(None);
                     }
@@ -184,9 +185,12 @@ impl Session {
                 "DEALLOCATE"
             }
             Verb::Deallocate { name: None } => {
-                self.statements.clear();
-                if self.may_have_prepared(b"") {
+                let asks = self.may_have_prepared(b"");
+                if asks {
                     self.stays("DEALLOCATE")?;
+                }
+                self.statements.clear();
+                if asks {
                     self.note_change(text);
                     self.rereads = true;
                     return Ok(None);
