@@ -129,7 +129,7 @@ impl Proof {
         !self.sources.is_empty()
     }
 
-    /// Whether some source holds this occurrence.
+    /// The sources that hold each occurrence.
     fn sources_of(&self) -> Vec<Vec<usize>> {
         let mut found = vec![Vec::new(); self.nodes.len()];
         for (index, source) in self.sources.iter().enumerate() {

@@ -105,7 +105,7 @@ const WORDS: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_words_in_any_order_get_a_plan_or_a_number(words in prop::collection::vec(prop::sample::select(WORDS), 0..40)) {
