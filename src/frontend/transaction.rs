@@ -28,7 +28,7 @@ pub struct Begun {
     steps: Vec<Step>,
     /// So many of the steps have succeeded.
     sure: usize,
-    /// It is not known any more what was done; there are no steps then.
+    /// They were too many: what was done is not known any more, and there are no steps.
     untold: bool,
 }
 
@@ -59,6 +59,17 @@ pub enum Step {
     CloseCursor(Option<Vec<u8>>),
 }
 
+impl Step {
+    /// Statements that a server has prepared mean something else behind it.
+    #[must_use]
+    pub fn rereads(&self) -> bool {
+        match self {
+            Step::Local { rereads, .. } | Step::Set { rereads, .. } => *rereads,
+            _ => false,
+        }
+    }
+}
+
 /// Steps of one transaction that are kept.
 const STEPS_MAX: usize = 1000;
 
@@ -69,15 +80,6 @@ impl Begun {
             steps: vec![Step::Modes(begin.to_vec())],
             sure: 1,
             untold: false,
-        }
-    }
-
-    /// One of which nobody knows how it stands; no other server can join it.
-    #[must_use]
-    pub fn untold() -> Self {
-        Self {
-            untold: true,
-            ..Self::default()
         }
     }
 
@@ -184,7 +186,10 @@ impl Begun {
 
     fn limit(&mut self) {
         if self.steps.len() > STEPS_MAX || self.untold {
-            *self = Self::untold();
+            *self = Self {
+                untold: true,
+                ..Self::default()
+            };
         }
     }
 
@@ -205,13 +210,7 @@ impl Begun {
     /// Whether statements that a server has prepared mean something else in this transaction.
     #[must_use]
     pub fn rereads(&self) -> bool {
-        let rereads = |step: &Step| {
-            matches!(
-                step,
-                Step::Local { rereads: true, .. } | Step::Set { rereads: true, .. }
-            )
-        };
-        self.steps.iter().any(rereads)
+        self.steps.iter().any(Step::rereads)
     }
 
     /// The commands that bring a server to where the client believes to be; `None` where they are not known.

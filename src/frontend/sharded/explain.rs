@@ -1,6 +1,6 @@
 //! EXPLAIN: our own plan in front of PostgreSQL's, or alone.
 
-use super::extended::shape;
+use super::extended::{give_back_or_stop, shape};
 use super::plans::Work;
 use super::standing::Several;
 use crate::backend::replies::Expect;
@@ -182,7 +182,7 @@ impl Session {
             let mut server = self.borrow(&pool).await?;
             server.send_query(prepared.text(), Expect::Query, &mut Vec::new());
             let asked = self.ask_aside(&mut server).await;
-            super::settings::give_back_or_stop(&pool, server);
+            give_back_or_stop(&pool, server);
             for line in lines(&asked?)?? {
                 rows.push([b"  ", line.as_slice()].concat());
             }

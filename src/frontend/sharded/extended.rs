@@ -8,6 +8,7 @@ use super::command::only_statement;
 use super::plans::{Description, Shape, Work};
 use super::standing::{Place, Several};
 use super::{Portal, Run};
+use crate::backend::pool::Pool;
 use crate::backend::replies::{Alias, Expect, StatementId};
 use crate::backend::rescue::Remains;
 use crate::backend::server::Server;
@@ -59,6 +60,15 @@ pub(super) fn work(prepared: &Prepared) -> Result<&Work, Trouble> {
         .map_err(|refusal| refusal.clone().into())
 }
 
+/// One that was borrowed aside.
+pub(super) fn give_back_or_stop(pool: &Arc<Pool>, server: Box<Server>) {
+    if server.is_idle() {
+        pool.give_back(server);
+    } else {
+        pool.rescue(server, Remains::Nothing);
+    }
+}
+
 impl Session {
     pub(super) async fn parse_sharded(&mut self, frame: Frame<'_>) -> Result<(), Trouble> {
         let parse = decode::parse(frame.body)?;
@@ -83,6 +93,14 @@ impl Session {
         self.statements.add(parse.name, prepared);
         self.expect_known_parse(id);
         Ok(())
+    }
+
+    /// A server of the authoritative shard that answers questions about statements and keeps nothing of them.
+    pub(super) async fn borrow_aside(&mut self) -> Result<(Arc<Pool>, Box<Server>), Trouble> {
+        let pool = self.database.pools.describing(&self.user);
+        let pool = pool.ok_or(SessionError::Internal("no shard describes"))?;
+        let server = self.borrow(&pool).await?;
+        Ok((pool, server))
     }
 
     /// Asks a server that the session does not hold: a cancel request reaches it, and a client that leaves is noticed.
@@ -113,12 +131,7 @@ impl Session {
         prepared: &'p Prepared,
     ) -> Result<&'p Description, Trouble> {
         let shape = shape(prepared)?;
-        let pool = self
-            .database
-            .pools
-            .describing(&self.user)
-            .ok_or(SessionError::Internal("no shard describes"))?;
-        let mut server = self.borrow(&pool).await?;
+        let (pool, mut server) = self.borrow_aside().await?;
         let nowhere = &mut Vec::new();
         server.unnamed = None;
         let in_block = self.path_of_block();
@@ -135,11 +148,7 @@ impl Session {
             server.send_hidden_query(b"ROLLBACK");
         }
         let asked = self.ask_aside(&mut server).await;
-        if asked.is_ok() {
-            pool.give_back(server);
-        } else {
-            pool.rescue(server, Remains::Nothing);
-        }
+        give_back_or_stop(&pool, server);
         let answer = asked?;
         let description = description(&answer)?;
         for &(index, oid) in &shape.declared {

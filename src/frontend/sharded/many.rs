@@ -113,7 +113,7 @@ impl Session {
                 target: plan.target(self.database.placement()?, &())?,
                 effect: plan.effect,
             }),
-            Work::Plan(_) if shape(&prepared)?.is_special() || prepared.text() != text => {
+            Work::Plan(_) if prepared.text() != text => {
                 Err(refusal("a command that pgherd does itself"))
             }
             Work::Plan(plan) => statement(self, plan, shape(&prepared)?.shows),
@@ -163,16 +163,12 @@ impl Session {
         if !self.stand_on(shard, effect).await? {
             return Ok(());
         }
-        let steps = parts
-            .iter()
-            .any(|part| matches!(part, Part::Step | Part::Declare { .. }));
         if let Some(Part::Begin(begin)) = parts.first() {
             self.sharded.begun = Begun::new(begin);
         }
-        if steps {
-            // Which of them will have succeeded is not known where one fails.
-            self.sharded.begun = Begun::untold();
-        }
+        // Which of these will have succeeded is not known where one fails.
+        let is_step = |part: &Part<'_>| matches!(part, Part::Step | Part::Declare { .. });
+        self.sharded.stays |= parts.iter().any(is_step);
         if let Some(held) = &mut self.held {
             held.server.unnamed = None;
             held.server.outbox().extend_from_slice(message);

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use super::command::{changes_meaning, tag};
 use super::{AUTHORITATIVE, Block, Path};
-use crate::backend::pool::Pool;
 use crate::backend::replies::Expect;
-use crate::backend::rescue::Remains;
 use crate::backend::server::{Lost, Server};
 use crate::backend::settings::{changes_reading, literal};
 use crate::catalog::Catalog;
@@ -29,7 +27,7 @@ use crate::wire::decode;
 use crate::wire::encode;
 use crate::wire::frame::{Frame, server_frames};
 
-use super::extended::shape;
+use super::extended::{give_back_or_stop, shape};
 
 /// What statements mean under it, and the search_path as it is written. Nothing in it is looked for in the client's
 /// search_path.
@@ -51,15 +49,6 @@ const SHOW_PATH: &[u8] = b"SHOW search_path\0\0\0";
 const UNTOLD: &str = "seed";
 
 const SEARCH_PATH: &str = "search_path";
-
-/// One that was borrowed aside.
-pub(super) fn give_back_or_stop(pool: &Arc<Pool>, server: Box<Server>) {
-    if server.is_idle() {
-        pool.give_back(server);
-    } else {
-        pool.rescue(server, Remains::Nothing);
-    }
-}
 
 impl Session {
     /// The `search_path` that the session has chosen.
@@ -233,12 +222,7 @@ impl Session {
         before: &[Vec<u8>],
         texts: &[&[u8]],
     ) -> Result<(Vec<u8>, bool), Trouble> {
-        let pool = self
-            .database
-            .pools
-            .describing(&self.user)
-            .ok_or(SessionError::Internal("no shard describes"))?;
-        let mut server = self.borrow(&pool).await?;
+        let (pool, mut server) = self.borrow_aside().await?;
         let nowhere = &mut Vec::new();
         server.replies.hidden_error = None;
         for text in before {

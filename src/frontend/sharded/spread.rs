@@ -483,14 +483,9 @@ impl Session {
             let alive = self.check_alive().is_ok();
             // A transaction that has failed does nothing else, and the held server says so.
             if alive || matches!(step, Step::RollBackTo(_)) {
-                let rereads = matches!(
-                    step,
-                    Step::Local { rereads: true, .. } | Step::Set { rereads: true, .. }
-                );
-                self.tell_parked(statement, rereads).await?;
+                self.tell_parked(statement, step.rereads()).await?;
             }
-        }
-        if !self.is_spread() && !self.settle_syncs().await? {
+        } else if !self.settle_syncs().await? {
             // Which step it is that succeeds has to be known.
             return Ok(());
         }
