@@ -13,23 +13,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use pgherd::demo::shop;
-use support::client::{Client, Reply, bind, describe, execute, parse, sync};
-use support::proxy::{Proxy, init};
+use support::client::{Client, bind, describe, execute, parse, sync};
+use support::proxy::Proxy;
+use support::shop::{Shop, refused, start_over};
 use support::{database, program, servers, sql};
-
-struct Shop {
-    proxy: Proxy,
-    name: String,
-    /// A customer of each shard.
-    customers: [i64; 3],
-}
-
-impl Shop {
-    fn client(&self) -> Client {
-        self.proxy.client(&self.name, "postgres", "")
-    }
-}
 
 const MORE: &str = "\
 CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN short AS text CHECK (length(VALUE) < 9);
@@ -42,52 +29,14 @@ COMMENT ON TABLE customers IS 'who buys'; CREATE STATISTICS name_country ON name
 
 fn shared() -> &'static Shop {
     static SHOP: OnceLock<Shop> = OnceLock::new();
-    SHOP.get_or_init(|| {
-        let servers = servers().all();
-        let name = database(
-            servers,
-            "introspection",
-            &format!("{}; {MORE}", shop::SCHEMA),
-        );
-        for server in servers {
-            sql(
-                server,
-                &name,
-                "INSERT INTO countries VALUES ('CZ', 'Czechia', 'Europe')",
-            );
-        }
-        let rules = shop::RULES.replace("databases.shop.", &format!("databases.{name}."));
-        let proxy = Proxy::start_with(&Proxy::config(&name, servers, &rules), init);
-        let mut client = proxy.client(&name, "postgres", "");
-        for id in 1..=20 {
-            let text =
-                format!("INSERT INTO customers (id, name, country) VALUES ({id}, 'c{id}', 'CZ')");
-            client.query(&text).ok();
-        }
-        let customers = [0, 1, 2].map(|shard| {
-            let text = "SELECT min(id) FROM customers";
-            sql(&servers[shard], &name, text).parse().unwrap()
-        });
-        Shop {
-            proxy,
-            name,
-            customers,
-        }
-    })
-}
-
-#[track_caller]
-fn refused(reply: &Reply, number: &str) {
-    assert_eq!(reply.sqlstate().as_deref(), Some("0A000"), "{reply}");
-    let error = reply.of(b'E').next().unwrap();
-    assert!(error.field(b'M').unwrap().starts_with(number), "{reply}");
+    SHOP.get_or_init(|| start_over("introspection", MORE, |_| String::new()))
 }
 
 #[test]
 fn explain_shows_our_plan_in_front_of_postgresqls() {
     let shop = shared();
     let mut client = shop.client();
-    for (id, shard) in shop.customers.iter().zip(0..) {
+    for (id, shard) in shop.on.iter().zip(0..) {
         let text = format!("EXPLAIN (COSTS off) SELECT name FROM customers WHERE id = {id}");
         for reply in [client.query(&text), client.run(&text, &[])] {
             let lines = reply.lines();
@@ -174,14 +123,14 @@ fn explain_shows_our_plan_in_front_of_postgresqls() {
 fn explain_runs_only_what_it_analyzes() {
     let shop = shared();
     let mut client = shop.client();
-    let [_, one, two] = shop.customers;
+    let [_, one, two] = shop.on;
     let name = |client: &mut Client| {
         let text = format!("SELECT name FROM customers WHERE id = {one}");
         client.query(&text).lines()
     };
     let update = format!("UPDATE customers SET name = 'changed' WHERE id = {one}");
     client.query(&format!("EXPLAIN {update}")).ok();
-    assert_eq!(name(&mut client), [format!("c{one}")]);
+    assert_eq!(name(&mut client), ["old"]);
     client.query("BEGIN").ok();
     let lines = client
         .query(&format!("EXPLAIN ANALYZE {update}"))
@@ -197,7 +146,7 @@ fn explain_runs_only_what_it_analyzes() {
         "{status}"
     );
     client.query("ROLLBACK").ok();
-    assert_eq!(name(&mut client), [format!("c{one}")]);
+    assert_eq!(name(&mut client), ["old"]);
     // Writes in one pipeline are one transaction, explained ones too.
     let analyze =
         |id: i64| format!("EXPLAIN ANALYZE UPDATE customers SET name = name WHERE id = {id}");
@@ -222,7 +171,7 @@ fn explain_runs_only_what_it_analyzes() {
 fn explain_plan_is_ours_alone_and_runs_nothing() {
     let shop = shared();
     let mut client = shop.client();
-    let id = shop.customers[2];
+    let id = shop.on[2];
     for (text, expected) in [
         (
             format!("DELETE FROM customers WHERE id = {id}"),
@@ -416,7 +365,7 @@ fn statements_about_the_catalogue_may_be_prepared_and_no_others() {
     let class = "PREPARE class(text) AS SELECT relkind FROM pg_class WHERE relname = $1";
     assert_eq!(client.query(class).to_string(), "C(PREPARE) Z(I)");
     // Whatever was asked between, on whichever server.
-    for id in shop.customers {
+    for id in shop.on {
         client
             .query(&format!("SELECT name FROM customers WHERE id = {id}"))
             .ok();

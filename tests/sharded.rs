@@ -18,6 +18,7 @@ use support::client::{
     message, parse, query, sync,
 };
 use support::proxy::{Proxy, init, pgherd};
+use support::shop::refused;
 use support::{PATIENCE, database, psql, servers, servers_with, sql, until};
 
 const CUSTOMERS: i64 = 30;
@@ -81,14 +82,6 @@ fn start(name: &str) -> Shop {
             .ok();
     }
     shop
-}
-
-#[track_caller]
-fn refused(reply: &Reply, number: &str) {
-    assert_eq!(reply.sqlstate().as_deref(), Some("0A000"), "{reply}");
-    let error = reply.of(b'E').next().unwrap();
-    assert!(error.field(b'M').unwrap().starts_with(number), "{reply}");
-    assert!(error.field(b'D').is_some() && error.field(b'H').is_some());
 }
 
 #[test]

@@ -72,15 +72,20 @@ pub fn start(name: &str) -> Shop {
 
 /// `pool`: lines for the section of the pool.
 pub fn start_with(name: &str, pool: &str) -> Shop {
+    start_over(name, "", |_| format!("[pool]\n{pool}\n"))
+}
+
+/// `more`: what the schema has besides. `sections`: what the configuration of the database of this name has besides.
+pub fn start_over(name: &str, more: &str, sections: impl Fn(&str) -> String) -> Shop {
     let servers = servers().all();
-    let name = database(servers, name, shop::SCHEMA);
+    let name = database(servers, name, &format!("{}; {more}", shop::SCHEMA));
     for server in servers {
         let text = "INSERT INTO countries VALUES ('CZ', 'Czechia', 'Europe'); \
                     ALTER TABLE orders ALTER CONSTRAINT orders_customer_id_fkey DEFERRABLE INITIALLY DEFERRED";
         sql(server, &name, text);
     }
     let rules = shop::RULES.replace("databases.shop.", &format!("databases.{name}."));
-    let rules = format!("{rules}\n[pool]\n{pool}\n");
+    let rules = format!("{rules}\n{}", sections(&name));
     let proxy = Proxy::start_with(&Proxy::config(&name, servers, &rules), init);
     let mut shop = Shop {
         proxy,
