@@ -520,7 +520,8 @@ fn unix_sockets_serve_both_sides() {
     let config = Proxy::config(&name, std::slice::from_ref(server), "")
         .replace(
             "listen = [\"{listen}\"]",
-            "listen = [\"{listen}\", \"{folder}:6432\"]",
+            // In this order they begin to listen, and the test waits for the last one.
+            "listen = [\"{folder}:6432\", \"{listen}\"]",
         )
         .replace(
             "host=127.0.0.1",
