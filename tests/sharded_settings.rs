@@ -558,23 +558,35 @@ fn what_only_one_server_would_know_keeps_the_transaction_on_its_shard() {
                 client.query(text)
             }
         };
-        for (before, text) in [
-            (vec![calls(one)], select(two)),
-            (vec![select(one)], calls(two)),
-            (vec![select(one), select(two)], calls(two)),
-            (vec![select(one), reset.clone()], select(two)),
-            (vec![select(one), select(two)], reset.clone()),
+        for (cause, before, text) in [
+            ("a function", vec![calls(one)], select(two)),
+            ("a function", vec![select(one)], calls(two)),
+            ("a function", vec![select(one), select(two)], calls(two)),
+            ("RESET", vec![select(one), reset.clone()], select(two)),
+            ("RESET", vec![select(one), select(two)], reset.clone()),
             // What PREPARE has made stays when the transaction is rolled back.
-            (vec![prepare.clone()], select(two)),
-            (vec![select(one), select(two)], "DEALLOCATE p".to_owned()),
-            (vec![select(one), select(two)], "DEALLOCATE ALL".to_owned()),
-            (vec!["DEALLOCATE p".to_owned()], select(two)),
+            ("PREPARE", vec![prepare.clone()], select(two)),
+            (
+                "DEALLOCATE",
+                vec![select(one), select(two)],
+                "DEALLOCATE p".to_owned(),
+            ),
+            (
+                "DEALLOCATE",
+                vec![select(one), select(two)],
+                "DEALLOCATE ALL".to_owned(),
+            ),
+            ("DEALLOCATE", vec!["DEALLOCATE p".to_owned()], select(two)),
         ] {
             run(&mut client, "BEGIN").ok();
             for text in &before {
                 run(&mut client, text).ok();
             }
-            refused(&run(&mut client, &text), "PGH126");
+            let reply = run(&mut client, &text);
+            refused(&reply, "PGH126");
+            let error = reply.of(b'E').next().unwrap();
+            let detail = error.field(b'D').unwrap();
+            assert!(detail.contains(cause), "{cause}: {detail}");
             run(&mut client, "ROLLBACK").ok();
             // Nothing of it is left.
             run(&mut client, &select(two)).ok();

@@ -486,6 +486,6 @@ numbers! {
         "Use READ COMMITTED, or keep the transaction to one value of the sharding key.";
     126 StepsUntold FEATURE_NOT_SUPPORTED
         "a second shard in a transaction of which pgherd does not know how it came to where it is"
-        "it has more than 1000 savepoints and settings, or was begun in a query string with other commands"
-        "Send BEGIN, SAVEPOINT and SET LOCAL one by one, or release savepoints that are not needed.";
+        "it has more than 1000 savepoints and settings, or has done what only one server knows: RESET, set_config, PREPARE, DEALLOCATE, a function that may change settings, savepoints or settings in a string of statements"
+        "Do these outside of the transaction, SET LOCAL instead of set_config, and SAVEPOINT and SET LOCAL one by one.";
 }

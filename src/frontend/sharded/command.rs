@@ -143,7 +143,7 @@ impl Session {
             Verb::Begin {
                 well_formed: true, ..
             } => {
-                self.sharded.stays = false;
+                self.sharded.stays = None;
                 self.transaction = Transaction::Begun(Begun::new(text));
                 Some(tag(begin_tag(text)))
             }

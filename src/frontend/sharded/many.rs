@@ -168,7 +168,9 @@ impl Session {
         }
         // Which of these will have succeeded is not known where one fails.
         let is_step = |part: &Part<'_>| matches!(part, Part::Step | Part::Declare { .. });
-        self.sharded.stays |= parts.iter().any(is_step);
+        if parts.iter().any(is_step) {
+            self.sharded.stays = Some("savepoints, settings or cursors in a string of statements");
+        }
         if let Some(held) = &mut self.held {
             held.server.unnamed = None;
             held.server.outbox().extend_from_slice(message);

@@ -69,8 +69,8 @@ pub(super) struct Sharded {
     /// The other servers of the block's transaction: all that was sent to them is answered and synced, or is hidden and
     /// still to be sent. Nearly always there is none.
     parked: Vec<Held>,
-    /// The transaction has done what no other server could be told, so none may join it.
-    stays: bool,
+    /// What the transaction has done that no other server could be told, so none may join it.
+    stays: Option<&'static str>,
     path: Path,
 }
 

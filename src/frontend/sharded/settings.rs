@@ -127,11 +127,13 @@ impl Session {
     }
 
     /// What is done now is on one server, and no other one could be told of it: the transaction stays there.
-    pub(super) fn stays(&mut self, what: &str) -> Result<(), Refusal> {
+    pub(super) fn stays(&mut self, what: &'static str) -> Result<(), Refusal> {
         if self.is_spread() {
             return Err(Refusal::about(Number::StepsUntold, what));
         }
-        self.sharded.stays |= self.is_in_block() || !self.transaction.is_idle();
+        if self.is_in_block() || !self.transaction.is_idle() {
+            self.sharded.stays = Some(what);
+        }
         Ok(())
     }
 

@@ -220,11 +220,11 @@ impl Session {
         if !self.is_spread() {
             self.check_isolation(shard, number).await?;
         }
-        let untold = || Refusal::new(Number::StepsUntold);
-        if self.sharded.stays {
-            return Err(untold().into());
+        if let Some(what) = self.sharded.stays {
+            return Err(Refusal::about(Number::StepsUntold, what).into());
         }
-        let prologue = self.sharded.begun.prologue().ok_or_else(untold)?;
+        let prologue = self.sharded.begun.prologue();
+        let prologue = prologue.ok_or_else(|| Refusal::new(Number::StepsUntold))?;
         let pool = self.pool(shard)?;
         let mut server = self.borrow(&pool).await?;
         self.entry.borrowed(server.identity());
@@ -586,7 +586,9 @@ impl Session {
         if chain && done {
             self.sharded.begun.chain();
             // A server that joined would not have what the transaction before has set.
-            self.sharded.stays |= self.is_to_ask();
+            if self.is_to_ask() {
+                self.sharded.stays = Some("settings of the transaction before AND CHAIN");
+            }
             self.sharded.writer = None;
         }
         self.settle().await

@@ -60,7 +60,7 @@ impl Session {
         if status == Status::Idle {
             self.sharded.portals.clear();
             self.sharded.writer = None;
-            self.sharded.stays = false;
+            self.sharded.stays = None;
             if self.sharded.begun != Begun::default() {
                 self.sharded.begun = Begun::default();
             }
